@@ -31,7 +31,8 @@ from reward_router.server.replies import (
     ScoreReply,
     State,
 )
-from reward_router.server.route import JsonRoute
+from reward_router.server.route import quick_route
+from reward_router.server.scoring import score as score_responses
 from reward_router.strict_json import dumps
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def application(desk: Desk, groups: Groups, access: Access) -> Any:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.router.route_class = JsonRoute
+    app.router.route_class = quick_route(desk.at_once)
     _refusals(app)
     _work(app, desk)
     for dialect in dialects():
@@ -105,7 +106,7 @@ def _work(app: FastAPI, desk: Desk) -> None:
     @app.post("/v1/score", response_model=ScoreReply, responses=problems(404, 409))
     def score(body: ScoreRequest) -> Response:
         """Scores by one arm, or by the arms of decisions."""
-        return reply(desk.score(body.asked(), body.arm, body.decision_ids))
+        return reply(score_responses(desk, body.asked(), body.arm, body.decision_ids))
 
     @app.post("/v1/payoffs", response_model=PayoffsReply, responses=problems(404, 409))
     def payoffs(body: PayoffsRequest) -> Response:

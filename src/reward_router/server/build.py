@@ -1,4 +1,4 @@
-"""From a configuration to the session that a server answers with.
+"""From a configuration to the desk that a server answers at.
 
 It is the configuration of ``reward-router train``; what a trainer does itself (``policy``,
 ``train``, ``data``, ``pairs``, ``eval``) is not read, but for ``data.answer_kind``. Left out:
@@ -31,6 +31,7 @@ from reward_router.ledger import Ledger
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec, source_of
+from reward_router.server.desk import Desk
 from reward_router.session import Session
 
 
@@ -64,8 +65,8 @@ def fitting(config: Config) -> Config:
     return config.model_copy(update={"context": context})
 
 
-def build(config: Config, ledger: Path) -> Session:
-    """The session of a configuration that was found `fitting`, on the ledger at this path.
+def build(config: Config, ledger: Path) -> Desk:
+    """The desk of a configuration that was found `fitting`, on the ledger at this path.
 
     InputError where an arm cannot be had; LedgerError where somebody else writes the ledger.
     """
@@ -80,7 +81,16 @@ def build(config: Config, ledger: Path) -> Session:
     store = Ledger(ledger, durability=config.durability, contexts=config.contexts)
     router = build_router(config.router, names, contexts.dim, config.seed)
     dispatcher = bound_dispatcher(config, router, names, store)
-    return Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
+    session = Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
+    return Desk(session, at_once=_waits_for_nothing(config, pool))
+
+
+def _waits_for_nothing(config: Config, pool: RewardPool) -> bool:
+    """Whether a request costs little more than its bookkeeping, whatever it asks for."""
+    all_arms_are_quick = pool.quick >= set(pool.names)
+    # a user's own function, or an arm, may take its time over a payoff
+    payoff_is_quick = not (config.payoff.kind.needs_path or config.payoff.kind.needs_arm)
+    return all_arms_are_quick and payoff_is_quick and config.context.kind == "hashing"
 
 
 class Turns:

@@ -241,7 +241,8 @@ class Groups:
         batch = Batch(group.step, [group.prompt], [group.unit], [texts])
         batch.units = [Unit(group.unit, ((0, (number,)),))]
         batch.decisions = [group.decision]
-        [judgement] = self.desk.ask(batch)
+        self.desk.ask(batch)
+        [judgement] = self.desk.record(batch)
         failed = 0 in batch.verdicts.failed
         score, value = float(judgement.scores[0]), float(judgement.calibrated[0])
         with self._lock:

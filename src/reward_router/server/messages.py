@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from reward_router import chat
 from reward_router.chat import Prompt
 from reward_router.dispatch.inputs import MAX_STEP
-from reward_router.server.desk import Asked
+from reward_router.server.asked import Asked
 from reward_router.server.refusal import Refused
 from reward_router.types import Float
 

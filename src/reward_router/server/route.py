@@ -18,33 +18,46 @@ from pydantic import BaseModel, ValidationError
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 THREADS = 40
 """Requests that are worked on at once; the others wait. It is what Starlette allows."""
+SHORT = 2**19
+"""Bytes of a body that is soon worked on: longer ones must not keep the others waiting."""
 _workers = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
 
-class JsonRoute(APIRoute):
-    """A route whose endpoint takes one argument, ``body``, and may take its time.
+def quick_route(at_once: bool) -> type[APIRoute]:
+    """Routes whose endpoints take one argument, ``body``; others are FastAPI's business alone.
 
-    Endpoints without a body are FastAPI's business alone.
+    ``at_once``: whether endpoints wait for nothing. Then a short request is worked on where it was
+    read: handing it to a thread and back would cost more than it saves. Else a thread does it.
     """
 
-    def get_route_handler(self) -> Handler:
-        """What answers a request."""
-        usual = super().get_route_handler()
-        model = self.endpoint.__annotations__.get("body")
-        if model is None:
-            return usual
-        return _quick(model, self.endpoint, usual)
+    class QuickRoute(APIRoute):
+        """A route that reads its body once."""
+
+        def get_route_handler(self) -> Handler:
+            """What answers a request."""
+            usual = super().get_route_handler()
+            model = self.endpoint.__annotations__.get("body")
+            if model is None:
+                return usual
+            return _quick(model, self.endpoint, usual, SHORT if at_once else 0)
+
+    return QuickRoute
 
 
-def _quick(model: type[BaseModel], endpoint: Callable[[Any], Response], usual: Handler) -> Handler:
+def _quick(
+    model: type[BaseModel], endpoint: Callable[[Any], Response], usual: Handler, short: int
+) -> Handler:
     async def handler(request: Request) -> Response:
         # A page of a browser may send any other type to this machine without asking.
         if request.headers.get("content-type") != "application/json":
             return await usual(request)
+        content = await request.body()
         try:
-            body = model.model_validate_json(await request.body())
+            body = model.model_validate_json(content)
         except ValidationError:
             return await usual(request)
+        if len(content) < short:
+            return endpoint(body)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(_workers, endpoint, body)
 

@@ -15,7 +15,6 @@ from reward_router.config import Config
 from reward_router.errors import InputError, RunError
 from reward_router.secrecy import VARIABLE, from_environment
 from reward_router.server.build import build, fitting
-from reward_router.server.desk import Desk
 from reward_router.server.groups import Groups
 
 GRACE = 30
@@ -81,7 +80,7 @@ def serve(config: Config, place: Place, say: Callable[[str], None]) -> None:
     settled = fitting(config)
     listener = _listener(place.host, place.port)
     with listener:
-        desk = Desk(build(settled, place.ledger))
+        desk = build(settled, place.ledger)
         size = place.group_size or config.policy.n_responses
         groups = Groups(desk, size, place.group_seconds, config.data.answer_kind)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -81,6 +81,7 @@ class Ledger:
         self._pid = os.getpid()
         self._tally: Counter[str] | None = None
         self._recent = Recent()
+        self._in_group = False  # whether writes wait for the commit of a group
         self._guard: sqlite3.Connection | None = None
         self._syncer: WalSyncer | None = None
 
@@ -172,6 +173,40 @@ class Ledger:
                 self._tally.update(tally(rows))
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """All writes of the block reach the file in one commit at its end; others wait for it.
+
+        Each of them is still all or nothing by itself: an error inside the block commits what was
+        written before it, as it would be without the block. LedgerError where the commit fails:
+        then nothing of the block is there, and ``generation`` goes up.
+        """
+        with self.lock:
+            # the group that is open already commits this one, too
+            if self._in_group:
+                yield
+                return
+
+            raised: BaseException | None = None
+            try:
+                with self.transaction():
+                    self._in_group = True
+                    try:
+                        yield
+                    except BaseException as error:  # it leaves the block after the commit
+                        raised = error
+                    finally:
+                        self._in_group = False
+            except LedgerError as failed:
+                self._tally = None
+                self.generation += 1
+                self.reload()
+                # what a full disk ended says why; the commit says only that it is gone
+                raise raised or failed from None
+
+            if raised is not None:
+                raise raised
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; sqlite's errors become LedgerErrors that say what to do."""
         if self.readonly:
@@ -186,8 +221,13 @@ class Ledger:
                 f"{self.path}: the disk failed to keep what was written ({self._syncer.error})"
             )
 
-        with self.lock, self._explained(), opening.transaction(self._db):
-            yield self._db
+        with self.lock, self._explained():
+            if self._in_group:
+                with opening.savepoint(self._db):
+                    yield self._db
+                return
+            with opening.transaction(self._db):
+                yield self._db
 
         if self._syncer is not None:
             self._syncer.mark()

@@ -125,7 +125,7 @@ def test_a_full_disk_refuses_the_event_and_goes_on_when_there_is_room(tmp_path, 
                 with ledger.together() if grouped else nullcontext():
                     routed = d.route(wide[step : step + 2], ["x", "y"], step)
                     if grouped:
-                        d.record_failure(routed[0].id, routed[0].arm, "test")
+                        d.record_label("x", step, 1.0, "test")
                 kept += routed
             except LedgerError as error:
                 refused.append(str(error))

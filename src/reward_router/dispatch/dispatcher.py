@@ -185,13 +185,14 @@ class Dispatcher:
             # decided and written together, so that a failure leaves none of them
             if fresh:
                 new = [_Unit(keys[i], units[i], int(counts[i])) for i in fresh]
+                x_new = x if len(fresh) == len(x) else x[fresh]
                 if by is By.ROUTER:
-                    drawn = self._draw(state, x[fresh], [unit.name for unit in new], step)
+                    drawn = self._draw(state, x_new, [unit.name for unit in new], step)
                 else:
                     drawn = self._undrawn(len(new), len(state.present), by)
 
-                decided = self._decided(state, x[fresh], new, step, drawn)
-                self._record(state, decided, x[fresh])
+                decided = self._decided(state, x_new, new, step, drawn)
+                self._record(state, decided, x_new)
                 rows |= {row.id: row for row in decided}
 
             return [receipt(state, rows[key]) for key in keys]

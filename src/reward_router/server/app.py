@@ -31,8 +31,8 @@ from reward_router.server.replies import (
     ScoreReply,
     State,
 )
-from reward_router.server.route import quick_route
 from reward_router.server.scoring import score as score_responses
+from reward_router.server.shortcut import Endpoint, Shortcut
 from reward_router.strict_json import dumps
 
 log = logging.getLogger(__name__)
@@ -70,12 +70,13 @@ def application(desk: Desk, groups: Groups, access: Access) -> Any:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.router.route_class = quick_route(desk.at_once)
     _refusals(app)
-    _work(app, desk)
+    endpoints = _work(app, desk)
     for dialect in dialects():
-        _speak(app, dialect, groups)
+        endpoints[dialect.path] = _speak(app, dialect, groups)
     _looks(app, desk, groups, requests)
+    # the last one is asked first
+    app.add_middleware(Shortcut, endpoints=endpoints, refused=refusal_reply, at_once=desk.at_once)
     app.add_middleware(Gate, token=access.token, max_body=access.max_body)
     app.add_middleware(requests.counting)
     return app
@@ -92,7 +93,17 @@ def reply(answer: Any, status: int = 200) -> Response:
     return Response(dumps(answer), status, media_type="application/json")
 
 
-def _work(app: FastAPI, desk: Desk) -> None:
+def refusal_reply(error: Refused) -> Response:
+    """The one form of a refusal."""
+    answer = reply({"error": error.message, "field": error.field}, error.status)
+    if error.status == 503:
+        answer.headers["Retry-After"] = "1"
+    return answer
+
+
+def _work(app: FastAPI, desk: Desk) -> dict[str, Endpoint]:
+    """The stable endpoints, by path."""
+
     @app.post("/v1/judge", response_model=JudgeReply, responses=problems(409))
     def judge(body: JudgeRequest) -> Response:
         """Route every prompt to an arm, have it score the responses, and record both."""
@@ -113,8 +124,15 @@ def _work(app: FastAPI, desk: Desk) -> None:
         """What decisions earned: the router learns. The same payoff again changes nothing."""
         return reply({"new": desk.pay(body.pairs(), body.source, body.raw)})
 
+    return {
+        "/v1/judge": judge,
+        "/v1/route": route,
+        "/v1/score": score,
+        "/v1/payoffs": payoffs,
+    }
 
-def _speak(app: FastAPI, dialect: Dialect, groups: Groups) -> None:
+
+def _speak(app: FastAPI, dialect: Dialect, groups: Groups) -> Endpoint:
     """One endpoint for one dialect."""
 
     def endpoint(body: Any) -> Response:
@@ -125,6 +143,7 @@ def _speak(app: FastAPI, dialect: Dialect, groups: Groups) -> None:
     endpoint.__name__ = dialect.path.strip("/").replace("/", "_")
     add = app.post(dialect.path, response_model=dialect.reply, responses=problems(409))
     add(endpoint)
+    return endpoint
 
 
 def _looks(app: FastAPI, desk: Desk, groups: Groups, requests: Requests) -> None:
@@ -152,10 +171,7 @@ def _refusals(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
-        answer = reply({"error": error.message, "field": error.field}, error.status)
-        if error.status == 503:
-            answer.headers["Retry-After"] = "1"
-        return answer
+        return refusal_reply(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

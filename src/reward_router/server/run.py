@@ -3,6 +3,7 @@
 SIGTERM and Ctrl-C end it well: requests under way are answered, a snapshot is written, exit code 0.
 """
 
+import gc
 import ipaddress
 import logging
 import signal
@@ -94,6 +95,10 @@ def serve(config: Config, place: Place, say: Callable[[str], None]) -> None:
                 timeout_graceful_shutdown=GRACE,
             )
         )
+        # What is there now stays: searching it for garbage again and again would take longer than
+        # most requests do.
+        gc.collect()
+        gc.freeze()
         # uvicorn raises a signal again once it has stopped; that must not end the process badly.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.handle_exit)

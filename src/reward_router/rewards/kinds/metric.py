@@ -9,7 +9,6 @@ from reward_router.rewards.identity import metric_code
 from reward_router.rewards.metric import METRICS, Metric
 from reward_router.rewards.names import check_options
 
-
 QUICK = ("json", "keywords", "length", "readability")
 """Metrics whose cost is linear in the text and that ask nobody else."""
 

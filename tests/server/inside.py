@@ -39,5 +39,4 @@ class Inside:
         return self.desk.ledger.last_seq
 
     def close(self) -> None:
-        self.groups.close()
         self.desk.close()

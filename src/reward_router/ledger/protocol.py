@@ -105,6 +105,10 @@ class Store(Protocol):
         """Keep a JSON value by name beside the events; the values named ``instead_of`` go."""
         ...
 
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of JSON values by name; a name that is not there is passed over."""
+        ...
+
     # reading -------------------------------------------------------------------------------------
 
     def last_snapshot(self) -> Snapshot | None:

@@ -53,13 +53,12 @@ class Access:
 
 
 def application(desk: Desk, groups: Groups, access: Access) -> Any:
-    """The server as an ASGI application; when it stops it closes the groups and the desk."""
+    """The server as an ASGI application; when it stops it closes the desk."""
     requests = Requests()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        groups.close()
         desk.close()
 
     app = FastAPI(

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from reward_router.server.asked import Asked
-from reward_router.server.groups import Groups, Reward, Sample
+from reward_router.server.group import Reward, Sample
+from reward_router.server.groups import Groups
 from reward_router.server.refusal import Refused
 
 

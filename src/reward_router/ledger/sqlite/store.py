@@ -336,9 +336,13 @@ class Ledger:
     def remember(self, key: str, value: Any, instead_of: Sequence[str] = ()) -> None:
         """Keep a JSON value by name beside the events, in place of an earlier one and of others."""
         with self.transaction() as db:
-            db.executemany("DELETE FROM meta WHERE key=?", [(name,) for name in instead_of])
-            db.execute("DELETE FROM meta WHERE key=?", (key,))
+            db.executemany(_FORGET, [(name,) for name in (key, *instead_of)])
             db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of JSON values by name; a name that is not there is passed over."""
+        with self.transaction() as db:
+            db.executemany(_FORGET, [(name,) for name in names])
 
     def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
         """Events with seq > ``after`` in order, read in chunks.
@@ -501,6 +505,7 @@ def _first(record: tuple[Any, ...]) -> int:
     return cast(int, record[0])
 
 
+_FORGET = "DELETE FROM meta WHERE key=?"
 _DECISION = ", ".join(f"d.{name}" for name in (*Decided._fields, "crc"))
 _PAYOFF = ", ".join(f"p.{name}" for name in (*Paid._fields, "crc"))
 _FIND = (

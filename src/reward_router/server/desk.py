@@ -6,6 +6,7 @@ waits for anything (``at_once``), a request keeps the lock from its first write 
 of them reach the file in one commit.
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from reward_router.strict_json import finite
 from reward_router.types import Decision, Float
 from reward_router.verdicts.batch import Batch
 from reward_router.verdicts.single import SingleArm
+
+log = logging.getLogger(__name__)
 
 
 class Desk:
@@ -135,7 +138,10 @@ class Desk:
         # Scales are learned in the order in which calls are recorded, as a restart reads them.
         with self.ledger.lock, told():
             self.session.record(batch)
-            return self.session.judgements(batch)
+            judgements = self.session.judgements(batch)
+        for _, arm, reason in batch.verdicts.failures:
+            log.warning("arm %s failed: %s", arm, reason)
+        return judgements
 
     def learn(self, batch: Batch, was_judged: bool = False) -> dict[str, float]:
         """Pay what can be paid at once: payoffs that are made of verdicts and gold."""

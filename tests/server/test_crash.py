@@ -26,6 +26,7 @@ class Client(threading.Thread):
     def __init__(self, number: int) -> None:
         super().__init__(daemon=True)
         self.number = number
+        self.http = httpx.Client(timeout=20)
         self.url = ""
         self.ending = threading.Event()
         self.answered: dict[str, tuple[str, object, bytes]] = {}
@@ -53,7 +54,7 @@ class Client(threading.Thread):
         """The answer, however often it takes; None where the test is over."""
         while not self.ending.is_set():
             try:
-                answer = httpx.post(self.url + path, json=body, timeout=20)
+                answer = self.http.post(self.url + path, json=body)
             except httpx.TransportError:
                 self.retries += 1
                 time.sleep(0.02)
@@ -120,12 +121,13 @@ def test_killed_under_load(kills, arms, tmp_path):
         client.url = server.url
         client.start()
     for wait in waits:
+        until_answered(clients)
         time.sleep(wait)
         server.kill()
         server = Running(config, path)
         for client in clients:
             client.url = server.url
-    time.sleep(0.5)
+    until_answered(clients)
     for client in clients:
         client.ending.set()
     for client in clients:
@@ -144,6 +146,13 @@ def test_killed_under_load(kills, arms, tmp_path):
     assert server.stop() == 0
     print(f"{arms}: {kills} kills, {sum(len(c.answered) for c in clients)} requests acknowledged")
     check(path, judging, grouping)
+
+
+def until_answered(clients: list[Client]) -> None:
+    """Wait until every client was answered once more, so that there is load, however slow."""
+    before = [len(client.answered) for client in clients]
+    while any(len(c.answered) == n and not c.wrong for c, n in zip(clients, before, strict=True)):
+        time.sleep(0.02)
 
 
 def written(path) -> int:
@@ -170,6 +179,7 @@ def check(path, judging, grouping) -> None:
     units = Counter((row.step, row.unit) for row in decided.values())
     assert set(units.values()) == {1}
     assert {len(values) for values in paid.values()} == {1}
+    assert any(client.paid for client in judging)
 
     for client in judging:
         for request_id, (_, body, content) in client.answered.items():

@@ -8,10 +8,12 @@ from collections import Counter, defaultdict
 import httpx
 import numpy as np
 import pytest
+from inside import Inside
 from running import CONFIG, Running
 
 from reward_router.ledger import Ledger
 from reward_router.ledger.rows import Called, Decided, Paid
+from reward_router.verdicts.scale import ScoreScale
 
 CLIENTS = 3
 GROUP = 4
@@ -202,3 +204,34 @@ def check(path, judging, grouping) -> None:
             said = calls[decided[rewards[0]["decision_id"]].seq]
             assert [said[i].score for i in range(len(rewards))] == [r["score"] for r in rewards]
             assert len(said) - len(rewards) in ((0,) if len(rewards) == GROUP else (0, 1))
+
+
+def test_a_full_disk_is_a_503_and_the_server_goes_on_when_there_is_room(tmp_path):
+    config, path = tmp_path / "serve.yaml", tmp_path / "ledger.sqlite"
+    config.write_text(CONFIG, encoding="utf-8")
+    server = Inside(config, path)
+    assert server.desk.at_once
+    body = {"prompts": ["Say hi."], "responses": [["hi", "hello there " * 40]], "gold": [[1, 0]]}
+    assert server.post("/v1/judge", body).status_code == 200
+    pages = server.desk.ledger.query("PRAGMA page_count")[0][0]
+    server.desk.ledger.query(f"PRAGMA max_page_count={pages + 2}")
+    before, answer = 0, None
+    for step in range(1000):
+        before = server.events
+        answer = server.post("/v1/judge", {**body, "request_id": f"{step}-" + "x" * 150})
+        if answer.status_code != 200:
+            break
+    assert answer.status_code == 503
+    assert "no room" in answer.json()["error"]
+    server.desk.ledger.query("PRAGMA max_page_count=1000000")
+    again = server.post("/v1/judge", {**body, "request_id": "with room"})
+    assert again.status_code == 200
+    # a decision, two calls, a payoff and a label: nothing of the refused request is left
+    assert server.events == before + 5
+    scales = ScoreScale.of(server.desk.ledger)
+    for arm in ("short", "long"):
+        known_N = server.desk.session.scale.calibrated(arm, np.array([1.0, 2.0]))
+        np.testing.assert_array_equal(known_N, scales.calibrated(arm, np.array([1.0, 2.0])))
+    server.close()
+    with Ledger(path, readonly=True) as ledger:
+        assert ledger.check().ok

@@ -64,8 +64,8 @@ def _ask(desk: Desk, batch: Batch, rows_by_arm: dict[str, list[int]], status: st
         for row in rows:
             unit = batch.units[row]
             batch.verdicts.calls += reply.calls(batch.decisions[row], unit, status)
-            score_N = [reply.score[row, n] for n in unit.cells[0][1]]
-            scored[row] = {"arm": arm, "scores": finite(score_N)}
+            scores = [reply.score[row, n] for n in unit.cells[0][1]]
+            scored[row] = {"arm": arm, "scores": finite(scores)}
         if not reply.ok:
             first = batch.decisions[rows[0]].id or None
             with told():

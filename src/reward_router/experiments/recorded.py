@@ -21,7 +21,7 @@ from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
 from reward_router.replay.embed import RowContexts, build
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.replay.joined import Parts
 from reward_router.replay.methods import Conditions, MethodPlan
 from reward_router.replay.protocols import Run, averaged
@@ -109,7 +109,7 @@ def recordings(request: Request, name: str, usual: str) -> list[Recording]:
     refuse(request, name, ("config", "responses", "settings"))
     files = list(request.scores) or [_usual(usual)]
     files = [str(demo_scores()) if f == "demo" and not Path(f).exists() else f for f in files]
-    several = [Recording(", ".join(files), records.select()) for records in load(files)]
+    several = [Recording(", ".join(files), records.select()) for records in load_records(files)]
     if not several:
         raise InputError(f"--scores {', '.join(files)}: no rows of recorded scores")
     return several

@@ -57,6 +57,9 @@ class ArmKind(Kind):
             of it are kept on disk.
         remote: whether it asks a service, which may be away for a while; then a run that begins
             only warns.
+        quick: tells from the options whether an arm waits for nothing and takes no longer than
+            handing it to a thread would; then it is asked in the caller's thread, without a time
+            limit. None: it is not.
         names_model: whether ``model`` is the name under which a service knows it; then it is an
             option of ``make``.
         check: raises InputError for options that cannot be right, before anything is loaded.
@@ -73,6 +76,7 @@ class ArmKind(Kind):
     ragged: bool = False
     needs_gold: bool = False
     remote: bool = False
+    quick: Callable[[Mapping[str, Any]], bool] | None = None
     names_model: bool = False
     check: Callable[[Mapping[str, Any]], None] | None = None
     check_loaded: Callable[[Mapping[str, Any], str], None] | None = None

@@ -49,6 +49,36 @@ def test_events_that_do_not_continue_are_refused_whole(store: Store, rows: list[
     assert store.last_seq == 0
 
 
+def test_writes_together_are_each_whole_and_stay_where_a_later_one_fails(store: Store) -> None:
+    def write() -> None:
+        with store.together():
+            store.append([label(1), label(2)])
+            with store.together():
+                store.append([label(3)])
+            store.append([label(4), label(9)])
+
+    with pytest.raises(LedgerError, match="do not continue"):
+        write()
+    assert [event.seq for event in store.events()] == [1, 2, 3]
+    store.append([label(4)])
+    assert store.last_seq == 4
+
+
+def test_writes_together_are_there_for_others_at_the_end(place: Place) -> None:
+    if not place.durable:
+        pytest.skip("nobody else can read it")
+    store = place.opened()
+    reader = place.opened(readonly=True)
+    with store.together():
+        store.append([label(1)])
+        store.remember("note", 7)
+        assert store.last_seq == 1
+        assert (reader.last_seq, reader.meta("note")) == (0, None)
+    assert (reader.last_seq, reader.meta("note")) == (1, 7)
+    reader.close()
+    store.close()
+
+
 @pytest.mark.parametrize("seq", [-1, 10**6])
 def test_a_rewind_beyond_the_ends_is_refused(store: Store, seq: int) -> None:
     fill(store, 3)

@@ -191,7 +191,7 @@ class Dispatcher:
             # decided and written together, so that a failure leaves none of them
             if fresh:
                 new = [_Unit(keys[i], units[i], int(counts[i])) for i in fresh]
-                new_x = x[fresh]
+                new_x = x if len(fresh) == len(x) else x[fresh]
                 if by is By.ROUTER:
                     drawn = self._draw(state, new_x, [unit.name for unit in new], step)
                 else:

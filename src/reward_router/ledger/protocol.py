@@ -71,6 +71,13 @@ class Store(Protocol):
 
     # writing -------------------------------------------------------------------------------------
 
+    def together(self) -> AbstractContextManager[None]:
+        """A block whose writes become durable in one go at its end; nobody else writes meanwhile.
+
+        What was written in it before an error stays. Where the end fails nothing of it is there.
+        """
+        ...
+
     def begin(self, binding: Mapping[str, Any], state: State, head: Mapping[str, Any]) -> None:
         """Keep what the ledger is bound to, and the state that every fold starts from."""
         ...
@@ -96,6 +103,10 @@ class Store(Protocol):
 
     def remember(self, key: str, value: Any, instead_of: Sequence[str] = ()) -> None:
         """Keep a JSON value by name beside the events; the values named ``instead_of`` go."""
+        ...
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of JSON values by name; a name that is not there is passed over."""
         ...
 
     # reading -------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class RewardPool:
         device: where models run.
         dtype: the precision of their weights, where an arm names none.
         timeout: seconds that scoring may take in one request, loading excluded; None: no limit.
+            Arms that are ``quick`` have none.
         models: by name, reward models that exist already.
 
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
@@ -87,6 +88,8 @@ class RewardPool:
         self._built: dict[str, RewardModel] = {}
         self._gold = KnownPrompts()
         self._overran: dict[str, threading.Lock] = {}
+        self.quick = frozenset(name for name, spec in specs.items() if _is_quick(spec))
+        """Arms that are asked in the caller's own thread: they wait for nothing."""
 
     @property
     def names(self) -> list[str]:
@@ -223,7 +226,7 @@ class RewardPool:
             with caught:
                 caught.value = work()
 
-        if self.timeout is None:
+        if self.timeout is None or arm in self.quick:
             body()
             return _or_interrupted(caught)
         under_way = _worker().begin(body)
@@ -315,6 +318,11 @@ class _Caught:
         else:
             self.error = error
         return True
+
+
+def _is_quick(spec: ArmSpec) -> bool:
+    tells = ARMS[spec.kind].quick
+    return tells is not None and tells(spec.options)
 
 
 def _or_interrupted(caught: _Caught) -> _Caught:

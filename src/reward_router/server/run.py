@@ -3,6 +3,7 @@
 SIGTERM and Ctrl-C end it well: requests under way are answered, a snapshot is written, exit code 0.
 """
 
+import gc
 import ipaddress
 import logging
 import signal
@@ -75,7 +76,7 @@ def serve(config: Config, place: Place, say: Callable[[str], None]) -> None:
     access = Access(place.token(), place.max_body)
     settled = fitting(config)
     with listener_at(place.host, place.port) as listener:
-        desk = Desk(build(settled, place.ledger))
+        desk = build(settled, place.ledger)
         groups = groups_of(config, place, desk)
         say(f"ledger   {place.ledger} ({desk.ledger.last_seq} events)")
         answer(application(desk, groups, access), listener, say)
@@ -115,6 +116,10 @@ def answer(app: Any, listener: socket.socket, say: Callable[[str], None]) -> Non
             timeout_graceful_shutdown=GRACE,
         )
     )
+    # What is there now stays: searching it for garbage again and again would take longer than most
+    # requests do.
+    gc.collect()
+    gc.freeze()
     # uvicorn raises a signal again once it has stopped; that must not end the process badly.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)

@@ -166,6 +166,8 @@ class SingleArm:
         spoke_too_little = {(i, c) for i, c in unjudged if i not in verdicts.failed}
         verdicts.abstained = spoke_too_little - verdicts.failed_cells
 
+        if not unjudged:
+            return
         broken = _broken(batch)
         first = [self.asker.fallback] if self.asker.fallback else []
         for arm in dict.fromkeys([*first, *self.asker.pool.names]):
@@ -176,6 +178,8 @@ class SingleArm:
 
     def _audit(self, batch: Batch) -> None:
         """All other arms on the audited rows; the calls are counted as audits."""
+        if not batch.audited:
+            return
         own: list[RowOfUnit] = []
         for i, unit in enumerate(batch.units):
             own += [(i, row) for row, _ in unit.cells if row in batch.audited]

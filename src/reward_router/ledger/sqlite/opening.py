@@ -102,6 +102,23 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
+def savepoint(db: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing inside a transaction that goes on afterwards."""
+    if not db.in_transaction:  # a full disk ends it, and then nothing may follow
+        raise sqlite3.OperationalError("an earlier write of this group failed")
+    db.execute("SAVEPOINT one_write")
+    try:
+        yield
+        db.execute("RELEASE one_write")
+    except BaseException:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):  # the error that led here is the one to report
+                db.execute("ROLLBACK TO one_write")
+                db.execute("RELEASE one_write")
+        raise
+
+
+@contextmanager
 def _closed_on_error(db: sqlite3.Connection) -> Iterator[None]:
     with ExitStack() as undo:
         undo.callback(db.close)

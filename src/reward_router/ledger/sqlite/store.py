@@ -81,6 +81,7 @@ class Ledger:
         self._pid = os.getpid()
         self._tally: Counter[str] | None = None
         self._recent = Recent()
+        self._in_group = False  # whether writes wait for the commit of a group
         self._guard: sqlite3.Connection | None = None
         self._syncer: WalSyncer | None = None
 
@@ -172,6 +173,40 @@ class Ledger:
                 self._tally.update(tally(rows))
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """All writes of the block reach the file in one commit at its end; others wait for it.
+
+        Each of them is still all or nothing by itself: an error inside the block commits what was
+        written before it, as it would be without the block. LedgerError where the commit fails:
+        then nothing of the block is there, and ``generation`` goes up.
+        """
+        with self.lock:
+            # the group that is open already commits this one, too
+            if self._in_group:
+                yield
+                return
+
+            raised: BaseException | None = None
+            try:
+                with self.transaction():
+                    self._in_group = True
+                    try:
+                        yield
+                    except BaseException as error:  # it leaves the block after the commit
+                        raised = error
+                    finally:
+                        self._in_group = False
+            except LedgerError as failed:
+                self._tally = None
+                self.generation += 1
+                self.reload()
+                # what a full disk ended says why; the commit says only that it is gone
+                raise raised or failed from None
+
+            if raised is not None:
+                raise raised
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; sqlite's errors become LedgerErrors that say what to do."""
         if self.readonly:
@@ -186,8 +221,13 @@ class Ledger:
                 f"{self.path}: the disk failed to keep what was written ({self._syncer.error})"
             )
 
-        with self.lock, self._explained(), opening.transaction(self._db):
-            yield self._db
+        with self.lock, self._explained():
+            if self._in_group:
+                with opening.savepoint(self._db):
+                    yield self._db
+                return
+            with opening.transaction(self._db):
+                yield self._db
 
         if self._syncer is not None:
             self._syncer.mark()
@@ -296,9 +336,13 @@ class Ledger:
     def remember(self, key: str, value: Any, instead_of: Sequence[str] = ()) -> None:
         """Keep a JSON value by name beside the events, in place of an earlier one and of others."""
         with self.transaction() as db:
-            db.executemany("DELETE FROM meta WHERE key=?", [(name,) for name in instead_of])
-            db.execute("DELETE FROM meta WHERE key=?", (key,))
+            db.executemany(_FORGET, [(name,) for name in (key, *instead_of)])
             db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of JSON values by name; a name that is not there is passed over."""
+        with self.transaction() as db:
+            db.executemany(_FORGET, [(name,) for name in names])
 
     def events(
         self, after: int = 0, types: Iterable[type[Any]] | None = None
@@ -470,6 +514,7 @@ def _first(record: tuple[Any, ...]) -> int:
     return cast(int, record[0])
 
 
+_FORGET = "DELETE FROM meta WHERE key=?"
 _DECISION = ", ".join(f"d.{name}" for name in (*Decided._fields, "crc"))
 _PAYOFF = ", ".join(f"p.{name}" for name in (*Paid._fields, "crc"))
 _FIND = (

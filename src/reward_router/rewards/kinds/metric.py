@@ -9,6 +9,9 @@ from reward_router.rewards.identity import metric_code
 from reward_router.rewards.metric import METRICS, Metric
 from reward_router.rewards.names import check_options
 
+QUICK = ("json", "keywords", "length", "readability")
+"""Metrics whose cost is linear in the text and that ask nobody else."""
+
 
 def _check(options: Mapping[str, Any]) -> None:
     name = options["metric"]
@@ -25,6 +28,7 @@ KIND = ArmKind(
     Metric,
     "a text function by name",
     ragged=True,
+    quick=lambda options: options["metric"] in QUICK,
     check=_check,
     code=metric_code,
 )

@@ -16,7 +16,6 @@ from reward_router.config import Config
 from reward_router.errors import InputError, RewardRouterError
 from reward_router.rewards.configured import arm_pool
 from reward_router.server.build import Turns, build
-from reward_router.server.desk import Desk
 from reward_router.server.ray.models import Elsewhere
 from reward_router.server.ray.places import Group, here
 from reward_router.server.run import Place, groups_of
@@ -50,7 +49,6 @@ class Router:
         self.deployments = deployments
         self._app: Any = None
         self._desk: Any = None
-        self._prompt_groups: Any = None
         self._opening = asyncio.Lock()
 
     async def begin(self, config: Config, place: Place) -> int:
@@ -86,10 +84,9 @@ class Router:
         return told[0]["status"], told[0]["headers"], b"".join(parts)
 
     async def close(self) -> None:
-        """Close the prompt groups, write a snapshot and close the ledger."""
+        """Write a snapshot and close the ledger."""
         async with self._opening:
             if self._app is not None:
-                await asyncio.to_thread(self._prompt_groups.close)
                 await asyncio.to_thread(self._desk.close)
                 self._app = None
 
@@ -114,11 +111,11 @@ class Router:
         specs = here(config, self.groups)
         pool = arm_pool(specs, config.pool, config.policy.device)
         turns = Elsewhere(arm_names(config), handles, Turns(pool, specs), config.pool.timeout)
-        self._desk = Desk(build(config, self.place.ledger, turns))
-        self._prompt_groups = groups_of(config, self.place, self._desk)
+        self._desk = build(config, self.place.ledger, turns)
+        groups = groups_of(config, self.place, self._desk)
         # The door has looked at tokens and sizes.
         access = Access(token=None, max_body=self.place.max_body)
-        self._app = application(self._desk, self._prompt_groups, access)
+        self._app = application(self._desk, groups, access)
 
 
 def unavailable(why: str) -> Message:

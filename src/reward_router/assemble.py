@@ -52,7 +52,7 @@ Gather = Callable[[list[Any]], list[Any]]
 
 
 @dataclass
-class Parts:
+class RunParts:
     """Everything that a step needs.
 
     The session is the middle of it; the policy and the trainer are its two ends.
@@ -94,6 +94,11 @@ class Parts:
         return self.session.mode.by is By.ROUTER
 
     @property
+    def supervised(self) -> bool:
+        """Whether the policy is trained on the data's own answers, and nobody judges."""
+        return self.config.train.supervised
+
+    @property
     def batches_per_iteration(self) -> int:
         """Batches after which the reference moves."""
         return batches_per_iteration(self.config.train, len(self.examples))
@@ -109,9 +114,12 @@ class Parts:
         Costs O(prompts) a step, for one pass over the data at most.
         """
         one_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
+        # After one pass every prompt has been seen: later steps add nothing.
+        last = min(self.steps, one_pass)
+
         routed: set[str] = set()
-        for t in range(min(self.steps, one_pass)):
-            routed |= {example.id for example in self.batch(t)}
+        for t in range(last):
+            routed.update(example.id for example in self.batch(t))
         return routed
 
     def batch(self, t: int) -> list[Example]:
@@ -124,7 +132,10 @@ class Parts:
         total = len(self.examples)
         batches_per_pass = math.ceil(total / size)
         number_of_pass, number_in_pass = divmod(t, batches_per_pass)
-        order = keyed.rng(self.config.seed, "data", number_of_pass).permutation(total)
+
+        # The order hangs on the pass alone, so a resumed run finds its place without any state.
+        draw = keyed.rng(self.config.seed, "data", number_of_pass)
+        order = draw.permutation(total)
         start = number_in_pass * size
         return [self.examples[i] for i in order[start : start + size]]
 
@@ -137,14 +148,18 @@ def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
 def schedule_of(config: Config, prompts: int) -> Schedule:
     """The learning rates of a run over so many prompts."""
     train = config.train
+    # A prompt gives as many pairs as its responses form, and at most ``pairs.per_prompt``.
     all_pairs_of_prompt = math.comb(config.policy.n_responses, 2)
     pairs_per_prompt = min(config.pairs.per_prompt, all_pairs_of_prompt)
     most_pairs = min(train.batch_prompts, prompts) * pairs_per_prompt
-    mini_batches = math.ceil(most_pairs / train.mini_batch) if train.mini_batch else 1
+
+    # Planned steps are counted for batches that give as many pairs as they can (see ``schedule``).
+    mini_batches = 1
+    if train.mini_batch:
+        mini_batches = math.ceil(most_pairs / train.mini_batch)
+    steps_per_batch = train.steps_per_batch * mini_batches
     batches = train.iterations * batches_per_iteration(train, prompts)
-    return Schedule(
-        train.lr, train.warmup, train.schedule, batches, train.steps_per_batch * mini_batches
-    )
+    return Schedule(train.lr, train.warmup, train.schedule, batches, steps_per_batch)
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
@@ -153,7 +168,7 @@ def arm_specs(config: Config) -> list[ArmSpec]:
     These are the embedded ones where the configuration lists none.
     """
     apart = (config.eval.arm, config.payoff.arm)
-    return configured.arm_specs([arm for arm in config.arms if arm.name not in apart])
+    return configured.configured_arms([arm for arm in config.arms if arm.name not in apart])
 
 
 def evaluation_spec(config: Config) -> ArmSpec | None:
@@ -175,7 +190,7 @@ def build_pool(config: Config, examples: list[Example]) -> RewardPool:
     return configured.arm_pool(arm_specs(config), config.pool, config.policy.device, examples)
 
 
-def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
+def know_gold(parts: RunParts, examples: Sequence[Example]) -> None:
     """Let the arms of kind gold judge these prompts, too."""
     parts.pool.know(examples)
 
@@ -281,7 +296,7 @@ def assemble(
     say: Callable[[str], None],
     examples: list[Example] | None = None,
     begin: Callable[[str], None] | None = None,
-) -> Parts:
+) -> RunParts:
     """Load everything a run needs.
 
     InputError before the first step where something cannot be right.
@@ -316,8 +331,9 @@ def assemble(
     fits = fitting(examples, config.data, text, say)
     check_prompts(config, text, fits)
     check_disk(ledger.parent, disk_bytes(config, steps_of(config, len(fits)), len(fits)))
-    begin(f"asking {len(names)} arms about a real prompt")
-    answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
+    if not config.train.supervised:
+        begin(f"asking {len(names)} arms about a real prompt")
+        answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
     if config.payoff.kind.needs_arm:
         answer_one_row(config, judge_pool(config), judge_specs(config), fits, say, refuse=fresh)
     lookers = build_eval_only(config, examples, ranks, say)
@@ -342,7 +358,9 @@ def assemble(
     session = Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
     session.gather = ranks.gather
     skipped = len(examples) - len(fits)
-    return Parts(config, ranks, fits, policy, contexts, trainer, session, asker, skipped, lookers)
+    return RunParts(
+        config, ranks, fits, policy, contexts, trainer, session, asker, skipped, lookers
+    )
 
 
 def build_eval_only(
@@ -352,10 +370,13 @@ def build_eval_only(
     specs = configured.eval_specs(config.arms)
     if not specs:
         return None
+    # A pool of their own: what they say must reach neither router nor trainer.
     pool = configured.arm_pool(specs, config.pool, config.policy.device, examples)
     check_arms(specs, pool)
+
     shares = {arm.name: arm.eval_share for arm in config.arms}
-    lookers = EvalOnly(pool, shares, {spec.name: spec.cost for spec in specs}, config.seed)
+    costs = {spec.name: spec.cost for spec in specs}
+    lookers = EvalOnly(pool, shares, costs, config.seed)
     lookers.gather = ranks.gather
     lookers.warn = say
     return lookers
@@ -376,7 +397,7 @@ def build_mode(config: Config, asker: Asker, names: list[str], gather: Gather) -
     if config.judge.mode == "committee":
         return build_committee(config, asker, names, gather)
     if config.router.mode == "ensemble":
-        return Ensemble(asker, config.router.ensemble)
+        return Ensemble(asker, config.router.ensemble, config.router.ensemble_penalty)
     return SingleArm(asker)
 
 
@@ -472,6 +493,11 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
             f"{config.data.source} has none; give "
             "data.answer_kind and an "
             "answer column, or use payoff.name: neg_loss"
+        )
+    if config.train.supervised and not any(example.solution for example in examples):
+        raise InputError(
+            f"train.loss: sft trains on the data's answers, and {config.data.source} has none; "
+            "name their column with data.columns.answer"
         )
     if config.payoff.path is not None:
         function_at(config.payoff.path)

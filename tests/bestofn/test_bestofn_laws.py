@@ -123,12 +123,14 @@ def test_the_same_seed_gives_the_same_file(
     write: Write, settled: Settled, tmp_path: Path, made: Made
 ) -> None:
     file = write(made(60))
-    for name in ("one", "two", "kept"):
+    texts = set()
+    # Twice in one folder: the second time with scores that were kept. In the other folder the arms
+    # are not all asked for the table.
+    for name, compared in (("one", True), ("one", True), ("two", False)):
         target = tmp_path / name / "best.jsonl"
-        bestofn(settled(), target, files=Files(file), compared=name != "two")
-        bestofn(settled(), target, files=Files(file), compared=name != "two")
-    texts = {(tmp_path / name / "best.jsonl").read_text() for name in ("one", "two", "kept")}
-    assert len(texts) == 1  # whether or not all arms are asked for the table
+        bestofn(settled(), target, files=Files(file), compared=compared)
+        texts.add(target.read_text())
+    assert len(texts) == 1
 
 
 def test_a_router_fixed_on_an_arm_is_that_arm(
@@ -262,6 +264,21 @@ def test_the_committee_chooses(write: Write, settled: Settled, tmp_path: Path, m
     assert all(1 <= len(row["asked"]) <= 2 for row in chosen(tmp_path / "best.jsonl"))
     assert result["methods"]["routed"]["calls_per_response"] == 1.0
     assert result["calls"]["labels"] > 0
+
+
+def test_a_committee_has_the_gold_that_payoffs_read_unless_a_share_is_named(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
+    def labels(judge: str, *more: str) -> int:
+        files = Files(write(made(60)))
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+        result = bestofn(settled(f"judge={judge}", *more), out, files=files, compared=False)
+        return int(result["calls"]["labels"])
+
+    all_of_them = labels("{mode: committee, labels: {fraction: 1.0}}")
+    assert labels("{mode: committee}") == all_of_them
+    assert labels("{mode: committee, labels: {fraction: 0.1}}") < all_of_them / 2
+    assert labels("{mode: committee}", "payoff.fraction=0.2") < all_of_them / 2
 
 
 def test_a_router_may_name_the_committees_first_arm(

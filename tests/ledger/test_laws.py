@@ -10,7 +10,7 @@ from reward_router.dispatch import Dispatcher
 from reward_router.errors import LedgerError
 from reward_router.ledger import Call, EventKind, Status, Store
 from reward_router.ledger.reading import tally
-from reward_router.ledger.rows import Called, Decided, Failed, Labelled, Paid, Row
+from reward_router.ledger.rows import Called, Decided, Failed, Labelled, LedgerRow, Paid
 from reward_router.routers import Exp3
 
 from .conftest import Place
@@ -42,11 +42,41 @@ def test_events_are_numbered_without_gaps_and_read_in_order(store: Store) -> Non
 
 
 @pytest.mark.parametrize("rows", [[label(2)], [label(1), label(3)], [label(1), label(1)]])
-def test_events_that_do_not_continue_are_refused_whole(store: Store, rows: list[Row]) -> None:
+def test_events_that_do_not_continue_are_refused_whole(store: Store, rows: list[LedgerRow]) -> None:
     with pytest.raises(LedgerError, match="do not continue"):
         store.append(rows)
     assert list(store.events()) == []
     assert store.last_seq == 0
+
+
+def test_writes_together_are_each_whole_and_stay_where_a_later_one_fails(store: Store) -> None:
+    def write() -> None:
+        with store.together():
+            store.append([label(1), label(2)])
+            with store.together():
+                store.append([label(3)])
+            store.append([label(4), label(9)])
+
+    with pytest.raises(LedgerError, match="do not continue"):
+        write()
+    assert [event.seq for event in store.events()] == [1, 2, 3]
+    store.append([label(4)])
+    assert store.last_seq == 4
+
+
+def test_writes_together_are_there_for_others_at_the_end(place: Place) -> None:
+    if not place.durable:
+        pytest.skip("nobody else can read it")
+    store = place.opened()
+    reader = place.opened(readonly=True)
+    with store.together():
+        store.append([label(1)])
+        store.remember("note", 7)
+        assert store.last_seq == 1
+        assert (reader.last_seq, reader.meta("note")) == (0, None)
+    assert (reader.last_seq, reader.meta("note")) == (1, 7)
+    reader.close()
+    store.close()
 
 
 @pytest.mark.parametrize("seq", [-1, 10**6])

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,8 @@ def test_a_forked_child_is_told_to_open_its_own(tmp_path):
         assert "fork" in answers.get()
 
 
-def test_a_full_disk_refuses_the_event_and_goes_on_when_there_is_room(tmp_path):
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_full_disk_refuses_the_event_and_goes_on_when_there_is_room(tmp_path, grouped):
     with Ledger(tmp_path / "l") as ledger:
         d = Dispatcher(LinUCB(2, 400), ["a", "b"], ledger=ledger, snapshot_every=8)
         wide = np.random.default_rng(1).normal(size=(50, 400)) / 20
@@ -120,7 +122,11 @@ def test_a_full_disk_refuses_the_event_and_goes_on_when_there_is_room(tmp_path):
         for step in range(20):
             state, seq = {k: v.tobytes() for k, v in d.state_dict().items()}, ledger.last_seq
             try:
-                kept += d.route(wide[step : step + 2], ["x", "y"], step)
+                with ledger.together() if grouped else nullcontext():
+                    routed = d.route(wide[step : step + 2], ["x", "y"], step)
+                    if grouped:
+                        d.record_label("x", step, 1.0, "test")
+                kept += routed
             except LedgerError as error:
                 refused.append(str(error))
                 assert ({k: v.tobytes() for k, v in d.state_dict().items()}, ledger.last_seq) == (

@@ -8,7 +8,6 @@ import httpx
 from reward_router import config as configuration
 from reward_router.server.app import Access, application
 from reward_router.server.build import build, fitting
-from reward_router.server.desk import Desk
 from reward_router.server.groups import Groups
 
 
@@ -18,7 +17,7 @@ class Inside:
     def __init__(self, config: Path, ledger: Path, size: int = 2, max_body: int = 20_000) -> None:
         settled = fitting(configuration.load(config, None, []))
         self.now = 0.0
-        self.desk = Desk(build(settled, ledger))
+        self.desk = build(settled, ledger)
         self.groups = Groups(self.desk, size, 60.0, settled.data.answer_kind, lambda: self.now)
         self.app = application(self.desk, self.groups, Access(max_body=max_body))
 
@@ -40,5 +39,4 @@ class Inside:
         return self.desk.ledger.last_seq
 
     def close(self) -> None:
-        self.groups.close()
         self.desk.close()

@@ -169,6 +169,14 @@ def test_a_body_that_is_too_large_is_refused(server):
     assert server.events == before
 
 
+def test_json_that_is_sent_as_something_else_is_told_so(server):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = server.post("/v1/judge", content=json.dumps(JUDGE).encode(), headers=form)
+    refused(server, answer, 422, "", "content-type", "application/json")
+    nothing = server.post("/v1/judge", content=b"{}", headers={})
+    refused(server, nothing, 422, "", "content-type", "application/json")
+
+
 def test_unknown_paths_and_methods(server):
     assert server.ask("GET", "/v1/nothing").status_code == 404
     assert server.ask("GET", "/v1/judge").status_code == 405

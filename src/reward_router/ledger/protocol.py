@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from reward_router.ledger import columns
-from reward_router.ledger.rows import Decided, Paid, Row
+from reward_router.ledger.rows import Decided, LedgerRow, Paid
 from reward_router.types import State
 
 Snapshot = tuple[int, dict[str, Any], State]
@@ -71,6 +71,13 @@ class Store(Protocol):
 
     # writing -------------------------------------------------------------------------------------
 
+    def together(self) -> AbstractContextManager[None]:
+        """A block whose writes become durable in one go at its end; nobody else writes meanwhile.
+
+        What was written in it before an error stays. Where the end fails nothing of it is there.
+        """
+        ...
+
     def begin(self, binding: Mapping[str, Any], state: State, head: Mapping[str, Any]) -> None:
         """Keep what the ledger is bound to, and the state that every fold starts from."""
         ...
@@ -79,7 +86,7 @@ class Store(Protocol):
         """Keep another binding in place of the one before."""
         ...
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[LedgerRow]) -> None:
         """Write events whose ``seq`` continue ``last_seq``."""
         ...
 
@@ -96,6 +103,10 @@ class Store(Protocol):
 
     def remember(self, key: str, value: Any, instead_of: Sequence[str] = ()) -> None:
         """Keep a JSON value by name beside the events; the values named ``instead_of`` go."""
+        ...
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of JSON values by name; a name that is not there is passed over."""
         ...
 
     # reading -------------------------------------------------------------------------------------
@@ -115,7 +126,9 @@ class Store(Protocol):
         """
         ...
 
-    def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
+    def events(
+        self, after: int = 0, types: Iterable[type[Any]] | None = None
+    ) -> Iterator[LedgerRow]:
         """Events with ``seq`` > ``after`` in order, of all types or of these."""
         ...
 
@@ -168,7 +181,7 @@ class Store(Protocol):
         """Every decision with its payoff."""
         ...
 
-    def payoffs(self) -> columns.Payoffs:
+    def payoffs(self) -> columns.PayoffColumns:
         """Every payoff."""
         ...
 

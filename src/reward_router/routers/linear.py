@@ -34,7 +34,9 @@ def linear_model(
     n_arms = checks.whole("n_arms", shape[0], 1, checks.MAX_ARMS)
     dim = checks.whole("dim", shape[1], 1, checks.MAX_DIM)
     prior_KD = checked_prior(prior_mean, n_arms, dim, options.intercept)
-    return LinearModel(prior_KD, precision, *noise, checked_dtype(dtype), options)
+    variance, payoff_sd = noise
+    number_type = checked_dtype(dtype)
+    return LinearModel(prior_KD, precision, variance, payoff_sd, number_type, options)
 
 
 class LinearRouter(ABC):
@@ -54,7 +56,10 @@ class LinearRouter(ABC):
         self.model = model
         self.explore = checks.real("explore", explore, 0.0, 1.0)
         self.warmup = checks.whole("warmup", warmup, 0, 10**6)
-        self.guard = None if safe is None else Guard(safe, margin, model.n_arms, model.width)
+        # Without a safe arm there is nothing to fall back to.
+        self.guard: Guard | None = None
+        if safe is not None:
+            self.guard = Guard(safe, margin, model.n_arms, model.width)
 
     @property
     def n_arms(self) -> int:

@@ -9,7 +9,7 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,19 @@ class Answers:
     Args:
         ledger: where they are kept.
         keep: how many of a kind; the oldest make room.
+        one_commit: what an answer and the work for it are done in.
     """
 
-    def __init__(self, ledger: Store, keep: int = KEEP) -> None:
+    def __init__(
+        self,
+        ledger: Store,
+        keep: int = KEEP,
+        one_commit: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         """Nothing is read before it is asked for."""
         self._ledger = ledger
         self._keep = keep
+        self._one_commit = one_commit
         # by kind the names of the answers in the ledger, the oldest first
         self._kept: dict[str, deque[str]] = {}
         self.forgot = False  # whether answers made room since the start
@@ -52,10 +59,12 @@ class Answers:
         Refused where the id came with another body. Without an id the work is done every time.
         """
         if request_id is None:
-            return work()
+            with self._one_commit():
+                return work()
         key = f"answer/{kind}/{request_id}"
         digest = hashlib.blake2b(body, digest_size=16).hexdigest()
-        with self._turn(key):
+        # in this order: who waits for a turn inside the commit would keep its holder from writing
+        with self._one_commit(), self._turn(key):
             with told():
                 kept = self._ledger.meta(key)
             if kept is None:

@@ -31,7 +31,8 @@ from reward_router.server.replies import (
     ScoreReply,
     State,
 )
-from reward_router.server.route import JsonRoute
+from reward_router.server.scoring import score as score_responses
+from reward_router.server.shortcut import Endpoint, Shortcut
 from reward_router.strict_json import dumps
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,12 @@ class Access:
 
 
 def application(desk: Desk, groups: Groups, access: Access) -> Any:
-    """The server as an ASGI application; when it stops it closes the groups and the desk."""
+    """The server as an ASGI application; when it stops it closes the desk."""
     requests = Requests()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        groups.close()
         desk.close()
 
     app = FastAPI(
@@ -69,12 +69,13 @@ def application(desk: Desk, groups: Groups, access: Access) -> Any:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.router.route_class = JsonRoute
     _refusals(app)
-    _work(app, desk)
+    endpoints = _work(app, desk)
     for dialect in dialects():
-        _speak(app, dialect, groups)
+        endpoints[dialect.path] = _speak(app, dialect, groups)
     _looks(app, desk, groups, requests)
+    # the last one is asked first
+    app.add_middleware(Shortcut, endpoints=endpoints, refused=refusal_reply, at_once=desk.at_once)
     app.add_middleware(Gate, token=access.token, max_body=access.max_body)
     app.add_middleware(requests.counting)
     return app
@@ -91,7 +92,17 @@ def reply(answer: Any, status: int = 200) -> Response:
     return Response(dumps(answer), status, media_type="application/json")
 
 
-def _work(app: FastAPI, desk: Desk) -> None:
+def refusal_reply(error: Refused) -> Response:
+    """The one form of a refusal."""
+    answer = reply({"error": error.message, "field": error.field}, error.status)
+    if error.status == 503:
+        answer.headers["Retry-After"] = "1"
+    return answer
+
+
+def _work(app: FastAPI, desk: Desk) -> dict[str, Endpoint]:
+    """The stable endpoints, by path."""
+
     @app.post("/v1/judge", response_model=JudgeReply, responses=problems(409))
     def judge(body: JudgeRequest) -> Response:
         """Route every prompt to an arm, have it score the responses, and record both."""
@@ -105,15 +116,22 @@ def _work(app: FastAPI, desk: Desk) -> None:
     @app.post("/v1/score", response_model=ScoreReply, responses=problems(404, 409))
     def score(body: ScoreRequest) -> Response:
         """Scores by one arm, or by the arms of decisions."""
-        return reply(desk.score(body.asked(), body.arm, body.decision_ids))
+        return reply(score_responses(desk, body.asked(), body.arm, body.decision_ids))
 
     @app.post("/v1/payoffs", response_model=PayoffsReply, responses=problems(404, 409))
     def payoffs(body: PayoffsRequest) -> Response:
         """What decisions earned: the router learns. The same payoff again changes nothing."""
         return reply({"new": desk.pay(body.pairs(), body.source, body.raw)})
 
+    return {
+        "/v1/judge": judge,
+        "/v1/route": route,
+        "/v1/score": score,
+        "/v1/payoffs": payoffs,
+    }
 
-def _speak(app: FastAPI, dialect: Dialect, groups: Groups) -> None:
+
+def _speak(app: FastAPI, dialect: Dialect, groups: Groups) -> Endpoint:
     """One endpoint for one dialect."""
 
     def endpoint(body: Any) -> Response:
@@ -124,6 +142,7 @@ def _speak(app: FastAPI, dialect: Dialect, groups: Groups) -> None:
     endpoint.__name__ = dialect.path.strip("/").replace("/", "_")
     add = app.post(dialect.path, response_model=dialect.reply, responses=problems(409))
     add(endpoint)
+    return endpoint
 
 
 def _looks(app: FastAPI, desk: Desk, groups: Groups, requests: Requests) -> None:
@@ -151,14 +170,16 @@ def _refusals(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
-        answer = reply({"error": error.message, "field": error.field}, error.status)
-        if error.status == 503:
-            answer.headers["Retry-After"] = "1"
-        return answer
+        return refusal_reply(error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        sent = request.headers.get("content-type", "none")
+        # what curl sends where nobody says otherwise
+        if first["type"] != "json_invalid" and not sent.startswith("application/json"):
+            line = f"content-type: it is {sent!r}; allowed application/json, and JSON in the body"
+            return reply({"error": line, "field": ""}, 422)
         if first["type"] == "json_invalid":
             why = first.get("ctx", {}).get("error", "it cannot be read")
             place = first["loc"][-1]
@@ -170,7 +191,10 @@ def _refusals(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:
-        answer = reply({"error": str(error.detail), "field": ""}, error.status_code)
+        line = str(error.detail)
+        if error.status_code == 400:  # FastAPI gave up on the body, and says no more
+            line = "body: it cannot be read as JSON; is it nested very deeply?"
+        answer = reply({"error": line, "field": ""}, error.status_code)
         answer.headers.update(error.headers or {})
         return answer
 

@@ -1,4 +1,4 @@
-"""From a configuration to the session that a server answers with.
+"""From a configuration to the desk that a server answers at.
 
 It is the configuration of ``reward-router train``; what a trainer does itself (``policy``,
 ``train``, ``data``, ``pairs``, ``eval``) is not read, but for ``data.answer_kind``. Left out:
@@ -6,8 +6,10 @@ committees, ensembles, priors over pairs, and routing by batch, pair or iteratio
 its responses is what is routed.
 """
 
+import logging
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,10 @@ from reward_router.ledger import Ledger
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec, source_of
+from reward_router.server.desk import Desk
 from reward_router.session import Session
+
+log = logging.getLogger(__name__)
 
 
 def fitting(config: Config) -> Config:
@@ -64,23 +69,39 @@ def fitting(config: Config) -> Config:
     return config.model_copy(update={"context": context})
 
 
-def build(config: Config, ledger: Path) -> Session:
-    """The session of a configuration that was found `fitting`, on the ledger at this path.
+def build(config: Config, ledger: Path, turns: Any = None) -> Desk:
+    """The desk of a configuration that was found `fitting`, on the ledger at this path.
+
+    ``turns`` scores for the arms, as `Turns` does; None: they are loaded in this process.
 
     InputError where an arm cannot be had; LedgerError where somebody else writes the ledger.
     """
     specs = arm_specs(config)
     pool = build_pool(config, [])
-    check_arms(specs, pool)
+    # arms elsewhere are waited for, whatever they are
+    at_once = turns is None and _waits_for_nothing(config, pool)
+    if turns is None:
+        check_arms(specs, pool)
+        turns = Turns(pool, specs)
     names = arm_names(config)
-    turns: Any = Turns(pool, specs)
-    mode = build_mode(config, build_asker(config, turns), names, list)
+    asker = build_asker(config, turns)
+    asker.warn = partial(log.warning, "%s")
+    mode = build_mode(config, asker, names, list)
     contexts = Contexts(config.context, None, device=config.pool.device)
     ledger.parent.mkdir(parents=True, exist_ok=True)
     store = Ledger(ledger, durability=config.durability, contexts=config.contexts)
     router = build_router(config.router, names, contexts.dim, config.seed)
     dispatcher = bound_dispatcher(config, router, names, store)
-    return Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
+    session = Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
+    return Desk(session, at_once)
+
+
+def _waits_for_nothing(config: Config, pool: RewardPool) -> bool:
+    """Whether a request costs little more than its bookkeeping, whatever it asks for."""
+    all_arms_are_quick = pool.quick >= set(pool.names)
+    # a user's own function, or an arm, may take its time over a payoff
+    payoff_is_quick = not (config.payoff.kind.needs_path or config.payoff.kind.needs_arm)
+    return all_arms_are_quick and payoff_is_quick and config.context.kind == "hashing"
 
 
 class Turns:

@@ -1,13 +1,15 @@
 """What the server does, without HTTP: it judges, routes, scores and pays on one `Session`.
 
 Many threads may ask at once. Decisions, calls and payoffs are written by the dispatcher under its
-own lock; arms are asked outside of it, so that a slow arm holds up nobody else.
+own lock; arms are asked outside of it, so that a slow arm holds up nobody else. Where no arm ever
+waits for anything (``at_once``), a request keeps the lock from its first write to its last, and all
+of them reach the file in one commit.
 """
 
+import logging
 import threading
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,51 +19,15 @@ from reward_router.dispatch.inputs import decision_key, key_of
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.rows import Decided
 from reward_router.server.answers import Answer, Answers, restored
+from reward_router.server.asked import Asked
 from reward_router.server.refusal import Refused, told
 from reward_router.session import Judgement, Session
 from reward_router.strict_json import finite
 from reward_router.types import Decision, Float
-from reward_router.verdicts.batch import Batch, Unit, Verdicts
+from reward_router.verdicts.batch import Batch
 from reward_router.verdicts.single import SingleArm
 
-
-@dataclass(frozen=True)
-class Asked:
-    """B prompts, with their responses where they are to be judged.
-
-    Args:
-        prompts: texts or lists of messages.
-        responses: per prompt, its N responses.
-        ids: B names that the caller gives the prompts, none twice.
-        step: the caller's step; draws are keyed by it.
-        request_id: the caller's name of the request, by which it is recognised when it comes again.
-        contexts: (B, D) what the router sees; None: the encoder's.
-        gold: per prompt (N,) 1 right, 0 wrong, NaN unknown.
-        body: the request's bytes, in one spelling; not needed without a ``request_id``.
-    """
-
-    prompts: Sequence[Prompt]
-    responses: Sequence[Sequence[str]]
-    ids: Sequence[str]
-    step: int = 0
-    request_id: str | None = None
-    contexts: Float | None = None
-    gold: Sequence[Float] | None = None
-    body: bytes = b""
-
-    def batch(self) -> Batch:
-        """As a session takes it: a unit's id begins with that of the request."""
-        name = self.request_id if self.request_id is not None else uuid.uuid4().hex
-        batch = Batch(
-            step=self.step,
-            prompts=self.prompts,
-            ids=[f"{name}/{each}" for each in self.ids],
-            responses=self.responses,
-            gold=self.gold,
-        )
-        if self.contexts is not None:
-            batch.contexts = self.contexts
-        return batch
+log = logging.getLogger(__name__)
 
 
 class Desk:
@@ -69,21 +35,43 @@ class Desk:
 
     Args:
         session: routes prompts, one arm a prompt.
+        at_once: whether nothing that a request does has to be waited for, so that requests may be
+            answered one after the other.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, at_once: bool = False) -> None:
         """Read the arms' scales from the ledger, so that the first request need not."""
         if not isinstance(session.mode, SingleArm):
             raise InputError("server: its session judges by one arm a prompt (verdicts='single')")
         self.session = session
+        self.at_once = at_once
         self.asker = session.mode.asker
         self.ledger = session.dispatcher.ledger
-        self.answers = Answers(self.ledger)
+        self.answers = Answers(self.ledger, one_commit=self.one_commit)
         self._began_after = self.ledger.last_seq
-        self._unanswered: set[str] = set()
-        self._recording = threading.Lock()
+        self._unanswered: set[str | None] = set()
         self._encoding = threading.Lock()
         session.scale.calibrated("", np.zeros(0))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What the block writes reaches the file in one commit at its end; others wait for it."""
+        generation = self.ledger.generation
+        try:
+            with told(), self.ledger.together():
+                yield
+        finally:
+            if self.ledger.generation != generation:  # the commit failed: scales know too much
+                self.session.reread()
+
+    @contextmanager
+    def one_commit(self) -> Iterator[None]:
+        """``together`` where nothing in the block has to be waited for, else nothing."""
+        if not self.at_once:
+            yield
+            return
+        with self.together():
+            yield
 
     # judging --------------------------------------------------------------------------------------
 
@@ -96,9 +84,16 @@ class Desk:
         rows = self.route_batch(batch, is_new=asked.request_id is None)
         is_old = bool(rows) and self._may_have_calls(rows, asked.request_id)
         was_judged = is_old and restored(batch, self.ledger, rows)
-        judgements = self.ask(batch, was_judged, asked.request_id)
+        if was_judged:
+            with self.ledger.lock, told():
+                judgements = self.session.judgements(batch)
+        else:
+            self.ask(batch)
+            judgements = self.record(batch)
+            self._unanswered.add(asked.request_id)
         payoffs = self.learn(batch, was_judged)
-        self._unanswered.discard(asked.request_id or "")
+        self._unanswered.discard(asked.request_id)
+
         verdicts = []
         for name, judgement in zip(asked.ids, judgements, strict=True):
             payoff = payoffs.get(judgement.decision_id)
@@ -133,20 +128,20 @@ class Desk:
             self.session.route(batch)
         return [found[key][0] for key in keys] if len(found) == len(keys) else []
 
-    def ask(
-        self, batch: Batch, was_judged: bool = False, request_id: str | None = None
-    ) -> list[Judgement]:
-        """Have a routed batch judged and recorded, unless it was; what was said of it."""
-        if not was_judged:
-            with told():
-                self.session.ask(batch)
+    def ask(self, batch: Batch) -> None:
+        """Have a routed batch judged."""
+        with told():
+            self.session.ask(batch)
+
+    def record(self, batch: Batch) -> list[Judgement]:
+        """Write down what was said of a judged batch."""
         # Scales are learned in the order in which calls are recorded, as a restart reads them.
-        with self._recording, told():
-            if not was_judged:
-                self.session.record(batch)
-                if request_id is not None:
-                    self._unanswered.add(request_id)
-            return self.session.judgements(batch)
+        with self.ledger.lock, told():
+            self.session.record(batch)
+            judgements = self.session.judgements(batch)
+        for _, arm, reason in batch.verdicts.failures:
+            log.warning("arm %s failed: %s", arm, reason)
+        return judgements
 
     def learn(self, batch: Batch, was_judged: bool = False) -> dict[str, float]:
         """Pay what can be paid at once: payoffs that are made of verdicts and gold."""
@@ -185,63 +180,6 @@ class Desk:
         arms = self.session.dispatcher.arms
         return {"request_id": asked.request_id, "arms": arms, "decisions": decisions}
 
-    def score(self, asked: Asked, arm: str | None, decision_ids: Sequence[str] | None) -> Answer:
-        """Scores by an arm that the caller names, or by the arms of decisions."""
-
-        def work() -> Answer:
-            return self._score(asked, arm, decision_ids)
-
-        return self.answers.once("score", asked.request_id, asked.body, work)
-
-    def _score(self, asked: Asked, arm: str | None, decision_ids: Sequence[str] | None) -> Answer:
-        batch = asked.batch()
-        batch.units = [
-            Unit(name, ((row, tuple(range(len(asked.responses[row])))),))
-            for row, name in enumerate(batch.ids)
-        ]
-        rows_by_arm: dict[str, list[int]] = {}
-        if decision_ids is not None:
-            recorded = self._recorded(decision_ids)
-            arms: list[str] = self.ledger.meta("binding")["arms"]
-            for row, decided in enumerate(recorded):
-                rows_by_arm.setdefault(arms[decided.arm], []).append(row)
-            batch.decisions = [_named(row.id.hex()) for row in recorded]
-            status = "ok"
-        else:
-            if arm not in self.session.dispatcher.arms:
-                listed = ", ".join(self.session.dispatcher.arms)
-                raise Refused(422, f"arm: {arm!r} is none of the arms {listed}", "arm")
-            rows_by_arm[arm or ""] = list(range(len(batch.ids)))
-            batch.decisions = [_named("") for _ in batch.ids]
-            status = "audit"
-        return {
-            "request_id": asked.request_id,
-            "scores": self._ask_arms(batch, rows_by_arm, status),
-        }
-
-    def _ask_arms(self, batch: Batch, rows_by_arm: dict[str, list[int]], status: str) -> list[Any]:
-        batch.verdicts = Verdicts.silent(batch.units)
-        scored: list[dict[str, Any]] = [{} for _ in batch.units]
-        for arm in self.asker.pool.order(rows_by_arm):
-            rows = rows_by_arm[arm]
-            with told():
-                reply = self.asker.ask(batch, arm, [batch.units[row].cells[0] for row in rows])
-            for row in rows:
-                unit, decision = batch.units[row], batch.decisions[row]
-                batch.verdicts.calls += reply.calls(decision, unit, status)
-                score_N = [reply.score[row, n] for n in unit.cells[0][1]]
-                scored[row] = {"arm": arm, "scores": finite(score_N)}
-            if not reply.ok:
-                first = batch.decisions[rows[0]].id or None
-                with told():
-                    self.session.dispatcher.record_failure(first, arm, reply.reason)
-        with self._recording, told():
-            self.session.record(batch)
-        for entry in scored:
-            scores = np.array(entry["scores"], np.float64)
-            entry["calibrated"] = finite(self.session.scale.calibrated(entry["arm"], scores))
-        return scored
-
     # paying ---------------------------------------------------------------------------------------
 
     def pay(self, payoffs: Sequence[tuple[str, float]], source: str, raw: bool) -> list[bool]:
@@ -250,7 +188,7 @@ class Desk:
         Refused where a decision is not in the ledger (404) or has another payoff (409).
         """
         ids = [name for name, _ in payoffs]
-        self._recorded(ids, "payoffs.{}.decision_id")
+        self.recorded(ids, "payoffs.{}.decision_id")
         dispatcher = self.session.dispatcher
         give = dispatcher.feedback_raw_many if raw else dispatcher.feedback_many
         try:
@@ -264,7 +202,7 @@ class Desk:
             field = f"payoffs.{at}.value"
             raise Refused(409, f"{field}: {text}", field) from None
 
-    def _recorded(self, ids: Sequence[str], field: str = "decision_ids.{}") -> list[Decided]:
+    def recorded(self, ids: Sequence[str], field: str) -> list[Decided]:
         """The decisions of these ids; Refused (404) for one that is not in the ledger."""
         keys = []
         for i, name in enumerate(ids):
@@ -302,11 +240,6 @@ def _key(name: str, field: str) -> bytes:
         return key_of(name)
     except LedgerError:
         raise Refused(404, f"{field}: no decision {name[:60]!r} is in the ledger", field) from None
-
-
-def _named(decision_id: str) -> Decision:
-    """A stand-in for a decision of which only the id matters, '' where there is none."""
-    return Decision(decision_id, "", 0, -1, "", 1.0, np.zeros(0))
 
 
 def _verdict(name: str, judgement: Judgement, payoff: float | None) -> dict[str, Any]:

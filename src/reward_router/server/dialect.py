@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
-from reward_router.server.desk import Asked
-from reward_router.server.groups import Groups, Reward, Sample
+from reward_router.server.asked import Asked
+from reward_router.server.group import Reward, Sample
+from reward_router.server.groups import Groups
 from reward_router.server.refusal import Refused
 
 

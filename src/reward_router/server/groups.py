@@ -7,106 +7,40 @@ at once.
 
 What this means for propensities: the decision and its propensity are those of the group, drawn
 once when it opens, with the router's knowledge of that moment. Responses are no decisions of their
-own. A group that closes by time is a decision about fewer responses. Open groups are in memory:
-after a restart the next response opens a new group, and what the old one would have been paid by
-gold is lost; its decision and calls are in the ledger.
+own. A group that closes by time is a decision about fewer responses.
+
+What the ledger does not know of an open group (its name, its responses and their labels) lies
+beside it until the group closes, so that the group is still open after a restart.
 """
 
-import json
+import logging
 import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
-from reward_router import keyed
-from reward_router.chat import Prompt
-from reward_router.dispatch.inputs import decision_key
+from reward_router.dispatch.inputs import decision_key, key_of
 from reward_router.errors import AllArmsResting, InputError
 from reward_router.grading import grade
 from reward_router.server.desk import Desk
-from reward_router.server.refusal import Refused
-from reward_router.types import Decision
-from reward_router.verdicts.batch import Batch, Unit
+from reward_router.server.group import Group, Member, Reward, Sample, prompt_id
+from reward_router.server.refusal import Refused, told
+from reward_router.verdicts.batch import Batch
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One response of a trainer.
-
-    Args:
-        prompt: what was asked.
-        response: what the policy wrote.
-        label: the right answer where the trainer sends one.
-        group: the trainer's name of the prompt's group; '': equal prompts are one group.
-        size: how many responses the group has; None: what the server was told.
-        step: the trainer's step.
-    """
-
-    prompt: Prompt
-    response: str
-    label: str | None = None
-    group: str = ""
-    size: int | None = None
-    step: int = 0
-
-
-@dataclass(frozen=True)
-class Reward:
-    """What a trainer gets for one response.
-
-    Args:
-        value: calibrated: standard deviations above the arm's mean; the group's mean where nobody
-            could score, and 0 where nothing is known.
-        score: in the arm's own units, NaN where nobody gave one.
-        arm: whose score it is, '' where nobody gave one.
-        decision_id: of the group, '' where nobody could be routed to.
-        propensity: with which the group's arm was drawn.
-    """
-
-    value: float
-    score: float
-    arm: str = ""
-    decision_id: str = ""
-    propensity: float = 1.0
-
-    @property
-    def share(self) -> float:
-        """``value`` in [0, 1]: the share of a normal population below it."""
-        return 0.5 * math.erfc(-self.value / math.sqrt(2.0))
-
-
-@dataclass
-class Group:
-    """An open group: its decision, and what is known of its responses by their numbers."""
-
-    key: str
-    prompt: Prompt
-    unit: str
-    step: int
-    size: int
-    opened: float
-    decision: Decision
-    texts: list[str] = field(default_factory=list)
-    golds: list[float] = field(default_factory=list)
-    own: dict[int, float] = field(default_factory=dict)
-    values: list[float] = field(default_factory=list)
-    answered: int = 0
-    closed: bool = False
+log = logging.getLogger(__name__)
 
 
 class Groups:
-    """The open groups of a server.
+    """The open groups of a server; those that were open when it ended are open again.
 
     Args:
         desk: judges.
         size: responses of a group, where a trainer does not say.
-        seconds: how long a group stays open.
+        seconds: how long a group stays open, also while the server is down.
         answer_kind: how a label is compared with a response; None: labels are not read.
-        clock: seconds that only go up.
+        clock: seconds that go on while the server is down.
     """
 
     def __init__(
@@ -115,7 +49,7 @@ class Groups:
         size: int,
         seconds: float = 600.0,
         answer_kind: str | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """InputError for a size or a time that cannot be right."""
         if size < 1 or not seconds > 0:
@@ -128,7 +62,9 @@ class Groups:
         self.answer_kind = answer_kind
         self._clock = clock
         self._open: OrderedDict[str, Group] = OrderedDict()
+        # Taken before the ledger's lock, except where a whole request holds that (``one_commit``).
         self._lock = threading.Lock()
+        self._reopen()
 
     @property
     def open(self) -> int:
@@ -137,29 +73,22 @@ class Groups:
 
     def reward(self, sample: Sample) -> Reward:
         """Judge one response by its group's arm; it costs one call."""
-        try:
-            group, number = self._join(sample)
-        except Refused as refused:
-            if isinstance(refused.__cause__, AllArmsResting):
-                return Reward(0.0, math.nan)
-            raise
-        try:
-            reward = self._judge(group, number)
-        finally:
-            is_whole = self._answered(group)
-        if is_whole:
-            self._pay(group)
-        return reward
-
-    def _answered(self, group: Group) -> bool:
-        """One response more is answered; whether it was the last one of a closed group."""
-        with self._lock:
-            group.answered += 1
-            return group.closed and group.answered == len(group.texts)
-
-    def close(self) -> None:
-        """Close all groups and pay those whose responses are all answered."""
-        self._expire(everything=True)
+        with self.desk.one_commit():
+            try:
+                group, number = self._join(sample)
+            except Refused as refused:
+                if isinstance(refused.__cause__, AllArmsResting):
+                    return Reward(0.0, math.nan)
+                raise
+            try:
+                reward = self._judge(group, number)
+            finally:
+                with self._lock:
+                    group.members[number].answered = True
+                    is_done = group.is_done
+            if is_done:
+                self._end(group)
+            return reward
 
     # opening and closing --------------------------------------------------------------------------
 
@@ -172,27 +101,28 @@ class Groups:
             if group is None:
                 group = self._opened(key, sample)
                 self._open[key] = group
-            number = len(group.texts)
-            group.texts.append(sample.response)
-            group.golds.append(self._gold(sample))
-            if len(group.texts) >= group.size:
-                group.closed = True
+            number = group.join(Member(sample.response, self._gold(sample)))
+            if group.closed:
                 del self._open[key]
         return group, number
 
     def _opened(self, key: str, sample: Sample) -> Group:
         name = self._unused(prompt_id(sample.prompt), sample.step)
         batch = Batch(sample.step, [sample.prompt], [name], [[sample.response]])
-        self.desk.route_batch(batch, is_new=True)
-        return Group(
-            key=key,
-            prompt=sample.prompt,
-            unit=name,
-            step=sample.step,
-            size=sample.size or self.size,
-            opened=self._clock(),
-            decision=batch.decisions[0],
-        )
+        batch.contexts = self.desk.encoded([sample.prompt])
+        with self.desk.together():
+            self.desk.route_batch(batch, is_new=True)
+            group = Group(
+                key=key,
+                prompt=sample.prompt,
+                unit=name,
+                step=sample.step,
+                size=sample.size or self.size,
+                opened=self._clock(),
+                decision=batch.decisions[0],
+            )
+            self.desk.ledger.remember(_name(group), group.kept())
+        return group
 
     def _unused(self, prompt: str, step: int) -> str:
         """A unit's name that has no decision in this step: the prompt's, numbered by its visits.
@@ -218,41 +148,49 @@ class Groups:
                 unused = middle
         return f"group/{prompt}/{unused}"
 
-    def _expire(self, everything: bool = False) -> None:
-        whole = []
+    def _expire(self) -> None:
+        """Close the groups whose time is over."""
+        done = []
         with self._lock:
             now = self._clock()
             while self._open:
                 key, oldest = next(iter(self._open.items()))
-                if not everything and now - oldest.opened < self.seconds:
+                if now - oldest.opened < self.seconds:
                     break
                 del self._open[key]
                 oldest.closed = True
-                if oldest.answered == len(oldest.texts):
-                    whole.append(oldest)
-        for group in whole:
-            self._pay(group)
+                if oldest.is_done:
+                    done.append(oldest)
+        for group in done:
+            self._end(group)
 
-    # judging and paying ---------------------------------------------------------------------------
+    def _end(self, group: Group) -> None:
+        """Pay a closed group's decision where verdicts and gold make a payoff, and forget it."""
+        batch = group.judged()
+        found = self.desk.ledger.find([key_of(group.decision.id)])
+        is_paid = any(paid is not None for _, paid in found.values())
+        if len(batch.texts(batch.units[0].cells[0])) > 1 and not is_paid:
+            self.desk.learn(batch)
+        members = [_name(group, number) for number in group.members]
+        with told():
+            self.desk.ledger.forget([_name(group), *members])
+
+    # judging --------------------------------------------------------------------------------------
 
     def _judge(self, group: Group, number: int) -> Reward:
         with self._lock:
-            texts = list(group.texts[: number + 1])
-        batch = Batch(group.step, [group.prompt], [group.unit], [texts])
-        batch.units = [Unit(group.unit, ((0, (number,)),))]
-        batch.decisions = [group.decision]
-        [judgement] = self.desk.ask(batch)
-        failed = 0 in batch.verdicts.failed
-        score, value = float(judgement.scores[0]), float(judgement.calibrated[0])
-        with self._lock:
-            if not failed:
-                group.own[number] = float(batch.verdicts.own[0][0][0])
-            if math.isfinite(value):
-                group.values.append(value)
-            elif group.values:
-                value = float(np.mean(group.values))
-            else:
-                value = 0.0
+            batch = group.asking(number)
+            member = group.members[number]
+        self.desk.ask(batch)
+        with self._lock, self.desk.together():
+            [judgement] = self.desk.record(batch)
+            score = float(judgement.scores[0])
+            member.judged = 0 not in batch.verdicts.failed
+            member.own = float(batch.verdicts.own[0][0][0])
+            member.value = float(judgement.calibrated[0])
+            kept = {"number": number, **member.kept()}
+            self.desk.ledger.remember(_name(group, number), kept)
+            value = member.value if math.isfinite(member.value) else group.mean()
         arm = judgement.arm if math.isfinite(score) else ""
         return Reward(value, score, arm, judgement.decision_id, judgement.propensity)
 
@@ -265,23 +203,51 @@ class Groups:
         except InputError:  # the label holds no such answer: nothing is known
             return math.nan
 
-    def _pay(self, group: Group) -> None:
-        """Where verdicts and gold make a payoff, the group's decision gets it."""
-        numbers = sorted(group.own)
-        if len(numbers) < 2:
-            return
-        batch = Batch(group.step, [group.prompt], [group.unit], [group.texts])
-        batch.units = [Unit(group.unit, ((0, tuple(numbers)),))]
-        batch.decisions = [group.decision]
-        own_N = np.array([group.own[number] for number in numbers])
-        batch.verdicts.scores = [[own_N]]
-        batch.verdicts.own = [[own_N]]
-        if np.isfinite(group.golds).any():
-            batch.gold = [np.array(group.golds)]
-        self.desk.learn(batch)
+    # after a restart ------------------------------------------------------------------------------
+
+    def _reopen(self) -> None:
+        """Open the groups that were open when the server ended; end those that were only not paid.
+
+        O(what lies beside the ledger).
+        """
+        ledger = self.desk.ledger
+        members: dict[str, dict[int, Member]] = {}
+        for name in ledger.named("response/", "number"):
+            _, decision_id, _ = name.split("/")
+            kept = ledger.meta(name)
+            members.setdefault(decision_id, {})[kept["number"]] = Member.of(kept)
+        for name in ledger.named("group/", "opened"):
+            kept = ledger.meta(name)
+            _, decision_id = name.split("/")
+            answered = members.get(decision_id, {})
+            try:
+                group = self._again(kept, decision_id)
+            except Refused as refused:
+                log.warning("group %s stays closed: %s", kept["key"], refused.message)
+                ledger.forget([name, *(f"response/{decision_id}/{n}" for n in answered)])
+                continue
+            group.members = answered
+            group.closed = len(answered) >= group.size
+            if group.closed:
+                self._end(group)
+            else:
+                self._open[group.key] = group
+        self._expire()
+
+    def _again(self, kept: dict[str, Any], decision_id: str) -> Group:
+        """The group as it was opened; its decision comes from the ledger, not from the router."""
+        found = self.desk.ledger.find([key_of(decision_id)])
+        if not found:
+            raise Refused(404, f"no decision {decision_id!r} is in the ledger")
+        [(row, _)] = found.values()
+        batch = Batch(kept["step"], [kept["prompt"]], [kept["unit"]], [[]])
+        context_D = row.context_D
+        batch.contexts = None if context_D is None else context_D[None]
+        self.desk.route_batch(batch)
+        return Group(decision=batch.decisions[0], **kept)
 
 
-def prompt_id(prompt: Prompt) -> str:
-    """A name that equal prompts share, on every machine."""
-    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
-    return f"{keyed.key(0, 'data', 0, text):032x}"[:16]
+def _name(group: Group, number: int | None = None) -> str:
+    """Under which a group, or one of its responses, lies beside the ledger."""
+    decision_id = group.decision.id
+    return f"group/{decision_id}" if number is None else f"response/{decision_id}/{number}"

@@ -54,7 +54,8 @@ class WalSyncer:
 
     def mark(self) -> None:
         """Something was committed."""
-        self._dirty.set()
+        if not self._dirty.is_set():
+            self._dirty.set()
 
     def close(self) -> None:
         """Sync what is left and end the thread."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from reward_router.errors import LedgerError
 from reward_router.ledger.sqlite import schema
 
-MEMORY = ":memory:"
+IN_MEMORY = ":memory:"
 
 
 def memory() -> sqlite3.Connection:
     """An empty ledger that dies with its connection."""
-    db = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(IN_MEMORY, isolation_level=None, check_same_thread=False)
     schema.create(db)
     return db
 
@@ -56,7 +56,7 @@ def reader(path: str) -> sqlite3.Connection:
             return db
 
         # a reader must not change the file, not even to bring it up to date
-        copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+        copy = sqlite3.connect(IN_MEMORY, isolation_level=None, check_same_thread=False)
         db.backup(copy)
         schema.migrate(copy)
 
@@ -99,6 +99,23 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             with suppress(sqlite3.Error):  # the error that led here is the one to report
                 db.execute("ROLLBACK")
+
+
+@contextmanager
+def savepoint(db: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing inside a transaction that goes on afterwards."""
+    if not db.in_transaction:  # a full disk ends it, and then nothing may follow
+        raise sqlite3.OperationalError("an earlier write of this group failed")
+    db.execute("SAVEPOINT one_write")
+    try:
+        yield
+        db.execute("RELEASE one_write")
+    except BaseException:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):  # the error that led here is the one to report
+                db.execute("ROLLBACK TO one_write")
+                db.execute("RELEASE one_write")
+        raise
 
 
 @contextmanager

@@ -20,10 +20,10 @@ from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import columns
 from reward_router.ledger.reading import paged, tally, to_json
 from reward_router.ledger.recent import Recent
-from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
+from reward_router.ledger.rows import COLUMNS, TABLES, Decided, LedgerRow, Paid, seal
 from reward_router.ledger.sqlite import opening, snapshots
 from reward_router.ledger.sqlite.durability import WalSyncer, take_writer_lock
-from reward_router.ledger.sqlite.opening import MEMORY
+from reward_router.ledger.sqlite.opening import IN_MEMORY
 from reward_router.ledger.sqlite.trouble import advice, explain
 from reward_router.strict_json import dumps
 from reward_router.types import State
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reward_router.ledger.salvage import CheckReport
 
 Durability = Literal["normal", "full"]
-Contexts = Literal["full", "f32", "none"]
+StoredContexts = Literal["full", "f32", "none"]
 CHUNK = 4096  # events of one read
 FIND = 256  # ids of one query
 R = TypeVar("R")
@@ -63,7 +63,7 @@ class Ledger:
         path: str | Path,
         *,
         durability: Durability = "normal",
-        contexts: Contexts = "full",
+        contexts: StoredContexts = "full",
         readonly: bool = False,
     ) -> None:
         """Open or create; ``readonly`` never creates, never locks and never changes the file."""
@@ -81,6 +81,7 @@ class Ledger:
         self._pid = os.getpid()
         self._tally: Counter[str] | None = None
         self._recent = Recent()
+        self._in_group = False  # whether writes wait for the commit of a group
         self._guard: sqlite3.Connection | None = None
         self._syncer: WalSyncer | None = None
 
@@ -95,7 +96,7 @@ class Ledger:
     # opening --------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        if self.path == MEMORY:
+        if self.path == IN_MEMORY:
             return opening.memory()
         if self.readonly:
             return opening.reader(self.path)
@@ -136,14 +137,14 @@ class Ledger:
         """
         with self.transaction() as db:
             db.execute("INSERT INTO meta VALUES('binding',?)", (json.dumps(dict(binding)),))
-            snapshots.write(db, self._last, state, head)
+            snapshots.write_snapshot(db, self._last, state, head)
 
     def bind(self, binding: Mapping[str, Any]) -> None:
         """Keep what the ledger is bound to in place of what it was bound to before."""
         with self.transaction() as db:
             db.execute("UPDATE meta SET value=? WHERE key='binding'", (json.dumps(dict(binding)),))
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[LedgerRow]) -> None:
         """Write events in one transaction; their ``seq`` continue ``last_seq``.
 
         LedgerError, and nothing written, otherwise.
@@ -172,6 +173,40 @@ class Ledger:
                 self._tally.update(tally(rows))
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """All writes of the block reach the file in one commit at its end; others wait for it.
+
+        Each of them is still all or nothing by itself: an error inside the block commits what was
+        written before it, as it would be without the block. LedgerError where the commit fails:
+        then nothing of the block is there, and ``generation`` goes up.
+        """
+        with self.lock:
+            # the group that is open already commits this one, too
+            if self._in_group:
+                yield
+                return
+
+            raised: BaseException | None = None
+            try:
+                with self.transaction():
+                    self._in_group = True
+                    try:
+                        yield
+                    except BaseException as error:  # it leaves the block after the commit
+                        raised = error
+                    finally:
+                        self._in_group = False
+            except LedgerError as failed:
+                self._tally = None
+                self.generation += 1
+                self.reload()
+                # what a full disk ended says why; the commit says only that it is gone
+                raise raised or failed from None
+
+            if raised is not None:
+                raise raised
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; sqlite's errors become LedgerErrors that say what to do."""
         if self.readonly:
@@ -186,8 +221,13 @@ class Ledger:
                 f"{self.path}: the disk failed to keep what was written ({self._syncer.error})"
             )
 
-        with self.lock, self._explained(), opening.transaction(self._db):
-            yield self._db
+        with self.lock, self._explained():
+            if self._in_group:
+                with opening.savepoint(self._db):
+                    yield self._db
+                return
+            with opening.transaction(self._db):
+                yield self._db
 
         if self._syncer is not None:
             self._syncer.mark()
@@ -238,7 +278,7 @@ class Ledger:
         The first snapshot and the newest three are kept.
         """
         with self.transaction() as db:
-            snapshots.write(db, self._last, state, head)
+            snapshots.write_snapshot(db, self._last, state, head)
 
     # reading --------------------------------------------------------------------------------------
 
@@ -296,11 +336,17 @@ class Ledger:
     def remember(self, key: str, value: Any, instead_of: Sequence[str] = ()) -> None:
         """Keep a JSON value by name beside the events, in place of an earlier one and of others."""
         with self.transaction() as db:
-            db.executemany("DELETE FROM meta WHERE key=?", [(name,) for name in instead_of])
-            db.execute("DELETE FROM meta WHERE key=?", (key,))
+            db.executemany(_FORGET, [(name,) for name in (key, *instead_of)])
             db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
 
-    def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of JSON values by name; a name that is not there is passed over."""
+        with self.transaction() as db:
+            db.executemany(_FORGET, [(name,) for name in names])
+
+    def events(
+        self, after: int = 0, types: Iterable[type[Any]] | None = None
+    ) -> Iterator[LedgerRow]:
         """Events with seq > ``after`` in order, read in chunks.
 
         ``types`` of ``ledger.rows``; None: all.
@@ -351,10 +397,12 @@ class Ledger:
     def payments_at(self, seqs: Sequence[int]) -> list[tuple[Paid, Decided]]:
         """The payoffs with these numbers in order, each with its decision."""
         payments: list[tuple[Paid, Decided]] = []
-        for start in range(0, len(seqs), FIND):
+        in_order = sorted(seqs)
+        for start in range(0, len(in_order), FIND):
             # SQLite limits the number of parameters
-            some = sorted(seqs)[start : start + FIND]
-            payments += self._payments(f"p.seq IN ({','.join('?' * len(some))})", some)
+            some = in_order[start : start + FIND]
+            places = ",".join("?" * len(some))
+            payments += self._payments(f"p.seq IN ({places})", some)
         return payments
 
     def _payments(self, where: str, args: Sequence[Any]) -> list[tuple[Paid, Decided]]:
@@ -373,13 +421,18 @@ class Ledger:
         with self.lock, self._explained():
             rows = self._recent.find(ids)
             unknown = [key for key in ids if key not in rows]
+            # A record is a decision's columns with its checksum, then its payoff's: empty
+            # where there is none.
             n_decided = len(Decided._fields) + 1
             for start in range(0, len(unknown), FIND):
+                # SQLite limits the number of parameters
                 some = unknown[start : start + FIND]
-                for record in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
+                places = ",".join("?" * len(some))
+                for record in self._db.execute(f"{_FIND} ({places})", some):
                     decided = self._verified(Decided, record[:n_decided])
-                    has_payoff = record[n_decided] is not None
-                    paid = self._verified(Paid, record[n_decided:]) if has_payoff else None
+                    paid = None
+                    if record[n_decided] is not None:
+                        paid = self._verified(Paid, record[n_decided:])
                     rows[decided.id] = (decided, paid)
 
         return rows
@@ -444,13 +497,13 @@ class Ledger:
         """Every decision with its payoff as numpy columns. O(decisions)."""
         return columns.decisions(self, contexts=contexts)
 
-    def payoffs(self) -> columns.Payoffs:
+    def payoffs(self) -> columns.PayoffColumns:
         """Every payoff as numpy columns. O(payoffs)."""
-        return columns.payoffs(self)
+        return columns.payoff_rows(self)
 
     def calls(self) -> columns.Calls:
         """Every call as numpy columns. O(calls)."""
-        return columns.calls(self)
+        return columns.call_rows(self)
 
     def labels(self) -> columns.Labels:
         """Every gold label as numpy columns. O(labels)."""
@@ -461,6 +514,7 @@ def _first(record: tuple[Any, ...]) -> int:
     return cast(int, record[0])
 
 
+_FORGET = "DELETE FROM meta WHERE key=?"
 _DECISION = ", ".join(f"d.{name}" for name in (*Decided._fields, "crc"))
 _PAYOFF = ", ".join(f"p.{name}" for name in (*Paid._fields, "crc"))
 _FIND = (

@@ -9,13 +9,18 @@ from reward_router.rewards.identity import metric_code
 from reward_router.rewards.metric import METRICS, Metric
 from reward_router.rewards.names import check_options
 
+QUICK = ("json", "keywords", "length", "readability")
+"""Metrics whose cost is linear in the text and that ask nobody else."""
+
 
 def _check(options: Mapping[str, Any]) -> None:
     name = options["metric"]
     if name not in METRICS:
         raise InputError(f"metric {name!r} is unknown{nearest(str(name), METRICS)}")
+    # All others go to the metric's own function.
     own = {option: value for option, value in options.items() if option != "metric"}
-    check_options(f"metric {name}", METRICS[name], own)
+    function = METRICS[name]
+    check_options(f"metric {name}", function, own)
 
 
 KIND = ArmKind(
@@ -23,6 +28,7 @@ KIND = ArmKind(
     Metric,
     "a text function by name",
     ragged=True,
+    quick=lambda options: options["metric"] in QUICK,
     check=_check,
     code=metric_code,
 )

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from reward_router.server.desk import Asked
+from reward_router.server.asked import Asked
 from reward_router.server.dialect import Dialect, Label, Spoken, given, judged, judged_alone
-from reward_router.server.groups import Groups, Reward, Sample
+from reward_router.server.group import Reward, Sample
+from reward_router.server.groups import Groups
 from reward_router.server.refusal import Refused
 
 Levels = Annotated[list[Any], Field(min_length=2, max_length=100)]

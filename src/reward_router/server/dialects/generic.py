@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from reward_router.server.dialect import Dialect, Label, Spoken
-from reward_router.server.groups import Groups, Sample
-from reward_router.server.messages import MOST, Name, PromptField, RequestId, Step
+from reward_router.server.fields import MOST, Name, PromptField, RequestId, Step
+from reward_router.server.group import Sample
+from reward_router.server.groups import Groups
 
 
 class OneResponse(Spoken):

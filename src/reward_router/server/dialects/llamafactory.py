@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from reward_router.server.dialect import Dialect, Spoken, judged_alone
+from reward_router.server.fields import MOST
 from reward_router.server.groups import Groups
-from reward_router.server.messages import MOST
 
 
 class Texts(Spoken):

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from reward_router import chat
 from reward_router.chat import Prompt
 from reward_router.server.dialect import Dialect, Spoken, judged
-from reward_router.server.groups import Groups, Sample
-from reward_router.server.messages import read_prompt
+from reward_router.server.fields import read_prompt
+from reward_router.server.group import Sample
+from reward_router.server.groups import Groups
 from reward_router.server.refusal import Refused
 
 

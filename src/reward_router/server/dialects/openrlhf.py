@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from reward_router.server.dialect import Dialect, Label, Spoken
-from reward_router.server.groups import Groups, Reward, Sample
-from reward_router.server.messages import MOST
+from reward_router.server.fields import MOST
+from reward_router.server.group import Reward, Sample
+from reward_router.server.groups import Groups
 from reward_router.server.refusal import Refused
 
 ENDS = ("</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>")

@@ -5,8 +5,9 @@ could score gets its group's mean.
 """
 
 from reward_router.server.dialect import Dialect, Label, Spoken
-from reward_router.server.groups import Groups, Sample
-from reward_router.server.messages import PromptField
+from reward_router.server.fields import PromptField
+from reward_router.server.group import Sample
+from reward_router.server.groups import Groups
 
 
 class OneSample(Spoken):

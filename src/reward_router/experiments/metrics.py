@@ -92,7 +92,7 @@ def plan(request: Request) -> Plan:
     pool = Pool(recorded)
     jobs: list[Job] = []
     reference: dict[str, str] = {}
-    for arm in [*metric_arms.METRICS, *pool.models]:
+    for arm in [*metric_arms.METRICS, *pool.models, *metric_arms.IRRELEVANT]:
         row = f"only {arm}"
         jobs.append(Job(row, f"{arm} alone", partial(_one, pool, row, arm, [arm]), seeded=False))
     for name, arms in pool.sets().items():
@@ -168,8 +168,8 @@ HEADER_5 = "method | StrategyQA | GSM8K | MMLU | Avg."
 KIND = ExperimentKind(
     "metrics",
     plan,
-    "ROSCOE's metrics of reasoning as arms, beside reward models; then metrics of no use are "
-    "added: does the router leave them?",
+    "ROSCOE's metrics of reasoning as arms, beside reward models, and whether routers leave "
+    "metrics of no use that are added",
     paper="LASER, table 5 and figure 8 (appendix C)",
     published=(
         Published.of(

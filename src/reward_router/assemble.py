@@ -94,6 +94,11 @@ class RunParts:
         return self.session.mode.by is By.ROUTER
 
     @property
+    def supervised(self) -> bool:
+        """Whether the policy is trained on the data's own answers, and nobody judges."""
+        return self.config.train.supervised
+
+    @property
     def batches_per_iteration(self) -> int:
         """Batches after which the reference moves."""
         return batches_per_iteration(self.config.train, len(self.examples))
@@ -326,8 +331,9 @@ def assemble(
     fits = fitting(examples, config.data, text, say)
     check_prompts(config, text, fits)
     check_disk(ledger.parent, disk_bytes(config, steps_of(config, len(fits)), len(fits)))
-    begin(f"asking {len(names)} arms about a real prompt")
-    answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
+    if not config.train.supervised:
+        begin(f"asking {len(names)} arms about a real prompt")
+        answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
     if config.payoff.kind.needs_arm:
         answer_one_row(config, judge_pool(config), judge_specs(config), fits, say, refuse=fresh)
     lookers = build_eval_only(config, examples, ranks, say)
@@ -391,7 +397,7 @@ def build_mode(config: Config, asker: Asker, names: list[str], gather: Gather) -
     if config.judge.mode == "committee":
         return build_committee(config, asker, names, gather)
     if config.router.mode == "ensemble":
-        return Ensemble(asker, config.router.ensemble)
+        return Ensemble(asker, config.router.ensemble, config.router.ensemble_penalty)
     return SingleArm(asker)
 
 
@@ -487,6 +493,11 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
             f"{config.data.source} has none; give "
             "data.answer_kind and an "
             "answer column, or use payoff.name: neg_loss"
+        )
+    if config.train.supervised and not any(example.solution for example in examples):
+        raise InputError(
+            f"train.loss: sft trains on the data's answers, and {config.data.source} has none; "
+            "name their column with data.columns.answer"
         )
     if config.payoff.path is not None:
         function_at(config.payoff.path)

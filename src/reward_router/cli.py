@@ -304,6 +304,14 @@ def experiment(  # noqa: PLR0913 - the options of the command
         ),
     ] = None,
     set_: SetOptions = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="training runs that experiments share; none: in --out, or runs/experiments/trained"
+            " without --out",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="only say what it would run, and what one training run takes")
     ] = False,
@@ -316,7 +324,17 @@ def experiment(  # noqa: PLR0913 - the options of the command
     if name == "list":
         listed(console)
         return
-    request = Request(profile, seeds, tuple(scores or ()), responses, config, tuple(set_ or ()))
+    if runs is None and out is None:
+        runs = Path("runs/experiments/trained")
+    request = Request(
+        profile,
+        seeds,
+        tuple(scores or ()),
+        responses,
+        config,
+        tuple(set_ or ()),
+        str(runs) if runs is not None else None,
+    )
     if dry_run:
         foretold(name, request, console)
         return
@@ -637,11 +655,16 @@ def serve(  # noqa: PLR0913 - the options of the command
     group_seconds: Annotated[
         float, typer.Option(min=0.001, help="how long such a group waits for its responses")
     ] = 600.0,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="reward models in Ray Serve, the router in a Ray actor")
+    ] = False,
 ) -> None:
     """Answer trainers over HTTP: prompts and responses in, verdicts out, payoffs back."""
     from reward_router.server.run import Place
     from reward_router.server.run import serve as run_server
 
+    if ray:
+        from reward_router.server.ray.run import serve as run_server
     settled = configuration.load(config, preset, set_ or [])
     place = Place(ledger, host, port, token_env, max_body, group_size, group_seconds)
     run_server(settled, place, lambda line: say(console, line, wrap=False))

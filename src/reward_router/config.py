@@ -103,6 +103,44 @@ class PolicyConfig(Section):
     trust_remote_code: bool = False
 
 
+class ArmRayConfig(Section):
+    """Where one arm runs under ``serve --ray``; other commands do not read it.
+
+    ``ray: own`` is short for ``ray: {place: own}``. Arms on one model and in one place share its
+    weights, and the largest of their numbers holds for all of them.
+    """
+
+    place: Literal["auto", "own", "shared", "router"] = Field(
+        default="auto",
+        description=(
+            "a deployment of its model's own, the shared one, or the router's process; auto: own "
+            "for language models and classifiers, router for services, shared for all others"
+        ),
+    )
+    replicas: Count = Field(default=1, description="copies of a deployment of its own")
+    cpus: NonNegative = Field(default=1.0, description="of each copy")
+    gpus: NonNegative | None = Field(
+        default=None, description="of each copy; null: 1 where Ray has GPUs"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"place": given} if isinstance(given, str) else given
+
+
+class RayConfig(Section):
+    """What ``serve --ray`` starts beside the deployments of single models."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] = Field(
+        default="reward-router", description="of the router in Ray"
+    )
+    replicas: Count = Field(default=1, description="copies of the shared deployment")
+    models: Count = Field(default=3, description="loaded models of each copy")
+    cpus: NonNegative = Field(default=1.0, description="of each copy")
+    gpus: NonNegative = Field(default=0.0, description="of each copy")
+
+
 class ArmConfig(BaseModel):
     """One reward model.
 
@@ -121,6 +159,7 @@ class ArmConfig(BaseModel):
     eval_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="share of the prompts that an arm with eval_only is asked about"
     )
+    ray: ArmRayConfig = ArmRayConfig()
 
     @field_validator("kind")
     @classmethod
@@ -237,7 +276,16 @@ class RouterConfig(BaseModel):
     name: str = Field(default="linucb", description="a router, or package.module:Class")
     unit: Literal["batch", "prompt", "pair"] = "prompt"
     mode: Literal["route", "ensemble"] = "route"
-    ensemble: Literal["zscore", "raw"] = "zscore"
+    ensemble: Literal["zscore", "raw", "majority", "uwo"] = Field(
+        default="zscore",
+        description=(
+            "how all arms judge together: the mean of z-scores or of raw scores, a majority of "
+            "votes on each pair of responses, or the mean of z-scores less their variance (UWO)"
+        ),
+    )
+    ensemble_penalty: NonNegative = Field(
+        default=1.0, description="of the variance, for `ensemble: uwo`"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -262,6 +310,15 @@ class RouterConfig(BaseModel):
             if not belongs_here and options.get(key) == usual:
                 del options[key]
         return common | kind.checked(options)
+
+    @model_validator(mode="after")
+    def _the_penalty_has_a_variance(self) -> "RouterConfig":
+        if self.ensemble_penalty != 1.0 and self.ensemble != "uwo":
+            raise ValueError(
+                f"ensemble_penalty={self.ensemble_penalty} belongs to ensemble: uwo, and ensemble "
+                f"is {self.ensemble}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_unit_can_be_routed(self) -> "RouterConfig":
@@ -557,7 +614,12 @@ class TrainConfig(Section):
     ``laser*``.
     """
 
-    loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
+    loss: Literal["dpo", "nll", "dpo+nll", "kto", "sft"] = Field(
+        default="dpo+nll",
+        description=(
+            "`sft`: the data's own answers instead of preferences; nobody samples, no arm is asked"
+        ),
+    )
     beta: Positive = 0.1
     nll_weight: NonNegative = 1.0
     nll_reduction: Literal["response", "token"] = "response"
@@ -599,6 +661,11 @@ class TrainConfig(Section):
         ),
     )
     gradient_checkpointing: bool = False
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the data's own answers are trained on, so that nobody samples or judges."""
+        return self.loss == "sft"
 
     @model_validator(mode="after")
     def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
@@ -703,6 +770,7 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     arms: list[ArmConfig] = Field(default_factory=list, description="empty: the embedded arms")
     pool: PoolConfig = PoolConfig()
+    ray: RayConfig = RayConfig()
     router: RouterConfig = RouterConfig()
     context: ContextConfig = ContextConfig()
     payoff: PayoffConfig = PayoffConfig()
@@ -828,6 +896,7 @@ class Config(Section):
         if judge.mode == "single":
             return self
         excluded = {
+            "train.loss: sft, where nobody judges": self.train.supervised,
             "router.mode: ensemble": router.mode == "ensemble",
             "router.unit: batch": router.unit == "batch",
             "noise": self.noise > 0,

@@ -11,7 +11,7 @@ from reward_router.column_names import fill_template, template_fields
 from reward_router.config import DataConfig, nearest_key
 from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
-from reward_router.grading import grade
+from reward_router.grading import grade, worked
 from reward_router.math_equal import check_package
 from reward_router.reading import RowTally
 from reward_router.tasks import SPLITS, Task, TaskSplit, generate, verify
@@ -25,6 +25,8 @@ class Example:
     """One prompt; ``verify(response)`` says whether a response is right, None: nothing can tell.
 
     ``truth``: what it goes by, as text: two prompts that differ in it alone are different prompts.
+    ``solution``: a right response as the data has it, for supervised training; '' where there is
+    none.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Example:
     category: str
     verify: Callable[[str], bool] | None
     truth: str = ""
+    solution: str = ""
 
     def gold(self, responses: Sequence[str]) -> Float:
         """(N,) 1.0 right, 0.0 wrong, NaN where there is no gold."""
@@ -132,12 +135,15 @@ def _of_task(task: Task, template: str | None) -> Example:
         place = f"prompt {task.id}"
         prompt = fill_template(template, row, {}, task.prompt, place)
     # The rule belongs to the task; a template changes only how it is put.
-    return Example(task.id, prompt, task.category, partial(verify, task), repr(task))
+    rule = partial(verify, task)
+    return Example(task.id, prompt, task.category, rule, repr(task), task.solution)
 
 
 def _of_record(record: PromptRecord, config: DataConfig) -> Example:
     if config.answer_kind is None or record.answer is None:
-        return Example(record.id, record.prompt, record.category, None)
+        return Example(
+            record.id, record.prompt, record.category, None, solution=record.answer or ""
+        )
     kind = config.answer_kind
     answer = record.answer
     try:
@@ -150,6 +156,7 @@ def _of_record(record: PromptRecord, config: DataConfig) -> Example:
         record.category,
         partial(_graded, kind, answer),
         f"{kind}: {answer}",
+        worked(kind, answer),
     )
 
 

@@ -72,6 +72,27 @@ def grade(kind: str, response: str, answer: str) -> bool:
     return given == gold or (kind == "math" and _math_equal(given, gold))
 
 
+def worked(kind: str, answer: str) -> str:
+    """The data's answer as a response to train on. O(len(answer)).
+
+    A worked solution stays as it is; an answer without one is put as the prompts ask for it.
+
+    >>> worked("number", "3 eggs at $12 make 36. #### 36")
+    '3 eggs at $12 make 36. #### 36'
+    >>> worked("letter", "1"), worked("yes_no", "true")
+    ('Final answer: (B)', 'Final answer: yes')
+    """
+    plain = answer.strip()
+    if len(plain.split()) > 1:
+        return plain
+    if kind == "letter":
+        letter = _letter_of_index(plain) or extract_answer(kind, plain)
+        return f"Final answer: ({letter})"
+    if kind == "yes_no":
+        return f"Final answer: {extract_answer(kind, plain)}"
+    return f"Final answer: {plain}"
+
+
 def _reader(kind: str) -> Callable[[str], str | None]:
     if kind not in _READERS:
         raise InputError(

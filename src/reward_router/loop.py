@@ -28,10 +28,11 @@ from reward_router import keyed
 from reward_router.assemble import RunParts, by_iteration
 from reward_router.errors import RunError
 from reward_router.outcomes import Outcome, Trained
-from reward_router.pairing import Pairing
+from reward_router.pairing import NOBODY, Pairing
 from reward_router.payoffs import gold_of_choice, label_losses
 from reward_router.progress import Clock
 from reward_router.steplog import Step, describe, metrics_line
+from reward_router.training.records import Pair
 from reward_router.types import Float, Int
 from reward_router.units import UnitFiller
 
@@ -77,6 +78,8 @@ class Loop:
 
     def step(self, t: int) -> dict[str, Any]:
         """One batch from prompts to router update; returns its line for metrics.jsonl."""
+        if self.parts.supervised:
+            return self._supervised(t)
         session = self.session
         phase = self.clock.phase
         self._begin_iteration(t)
@@ -119,6 +122,31 @@ class Loop:
             # Writes the payoffs into the ledger and updates the router.
             step.payoffs = session.pay(step.outcomes, t)
         return metrics_line(self.parts, step, self.clock.seconds)
+
+    def _supervised(self, t: int) -> dict[str, Any]:
+        """A step on the data's own answers (``train.loss: sft``): LASER's baseline SFT.
+
+        The prompts are those of any other run with this seed. Nobody samples, judges or is paid.
+        """
+        parts = self.parts
+        examples = parts.ranks.shard(parts.batch(t))
+        answered = [example for example in examples if example.solution]
+        step = Step(
+            step=t,
+            prompts=[example.prompt for example in answered],
+            ids=[example.id for example in answered],
+            responses=[[] for _ in answered],
+        )
+        # This loss reads the chosen response alone.
+        step.pairs = [Pair(example.prompt, example.solution, "") for example in answered]
+        counts = {"pairs": len(answered), "skipped_prompts": len(examples) - len(answered)}
+        for name, count in parts.ranks.gather(list(counts.items())):
+            self.counts[name] += count
+        self.say(f"training on {len(step.pairs)} answers of the data")
+        with self.clock.phase("step"):
+            nobody_P = [NOBODY] * len(step.pairs)
+            step.trained = self._train(step, nobody_P, np.zeros((0, 0), np.int64))
+        return metrics_line(parts, step, self.clock.seconds)
 
     def _begin_iteration(self, t: int) -> None:
         """Where step t is the first of an iteration, the reference becomes the policy as it is.

@@ -5,6 +5,7 @@ and no figure of it means anything. So ``manifest.json`` holds a digest of each,
 what differs. Options are compared by `RunDir.check`.
 """
 
+import functools
 import hashlib
 import platform
 from collections.abc import Sequence
@@ -142,6 +143,7 @@ def text_digest(text: str) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -105,6 +105,7 @@ class Pairing:
             finished_N=finished(texts),
             truncated=limits.truncated,
             pick=limits.pick,
+            gap_NN=verdicts.gaps.get(place),
         )
         return [(winner, loser, 1.0) for winner, loser in winners_and_losers]
 

@@ -33,6 +33,7 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     finished_N: NDArray[np.bool_] | None = None,
     truncated: Truncated = "lose",
     pick: PairChoice = "random",
+    gap_NN: Float | None = None,
 ) -> list[tuple[int, int]]:
     """Up to ``per_prompt`` (winner, loser) index pairs with a score gap above ``margin``.
 
@@ -52,6 +53,8 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
         pick: which pairs stay: ``random`` ones, drawn without replacement, or those with the
             ``widest`` gaps, of which one that a cut response loses is wider than any between
             finished ones.
+        gap_NN: (winner, loser) how far the first is above the second, where that is no difference
+            of scores, as with votes; None: the difference of their scores.
 
     >>> scores_N = np.array([1.0, 2.0])
     >>> form_pairs(scores_N, ["a", "b"], 10, np.random.default_rng(0))
@@ -60,7 +63,10 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     >>> form_pairs(scores_N, ["a", "b"], 10, np.random.default_rng(0), finished_N=finished_N)
     [(0, 1)]
     """
-    beats_NN = beats(scores_N, margin, finished_N, truncated)
+    if gap_NN is None:
+        score_N = np.asarray(scores_N, np.float64)
+        gap_NN = score_N[:, None] - score_N[None, :]
+    beats_NN = _beats(gap_NN, margin, finished_N, truncated)
     if allowed_NN is not None:
         beats_NN &= allowed_NN
 
@@ -79,14 +85,17 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     if len(candidates) <= per_prompt:
         return candidates
     if pick == "widest":
-        return _widest(candidates, scores_N, finished_N)[:per_prompt]
+        return _widest(candidates, scores_N, gap_NN, finished_N)[:per_prompt]
     # Sorted below: the order of the pairs must not depend on the order of the draw.
     kept = rng.choice(len(candidates), size=per_prompt, replace=False)
     return [candidates[i] for i in sorted(kept)]
 
 
 def _widest(
-    candidates: Sequence[tuple[int, int]], scores_N: Float, finished_N: NDArray[np.bool_] | None
+    candidates: Sequence[tuple[int, int]],
+    scores_N: Float,
+    gap_NN: Float,
+    finished_N: NDArray[np.bool_] | None,
 ) -> list[tuple[int, int]]:
     """Candidates by falling score gap; ties keep their order.
 
@@ -97,9 +106,7 @@ def _widest(
         winner, loser = pair
         cut = finished_N is not None and not finished_N[loser] and bool(finished_N[winner])
         # A cut response has no score to compare with: its winner's own score orders such pairs.
-        gap = scores_N[winner]
-        if not cut:
-            gap = scores_N[winner] - scores_N[loser]
+        gap = scores_N[winner] if cut else gap_NN[winner, loser]
         # NaN has no order: such pairs come last.
         return cut, float(np.nan_to_num(gap, nan=-np.inf))
 
@@ -123,7 +130,13 @@ def beats(
     [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
     """
     score_N = np.asarray(scores_N, np.float64)
-    gap_NN = score_N[:, None] - score_N[None, :]
+    return _beats(score_N[:, None] - score_N[None, :], margin, finished_N, truncated)
+
+
+def _beats(
+    gap_NN: Float, margin: float, finished_N: ArrayLike | None, truncated: Truncated
+) -> NDArray[np.bool_]:
+    """The same of gaps between responses."""
     # NaN is higher than nothing, and nothing is higher than NaN.
     higher_NN: NDArray[np.bool_] = gap_NN > margin
     if finished_N is None or truncated == "keep":

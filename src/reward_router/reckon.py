@@ -28,10 +28,16 @@ PASSES = 3
 
 
 def step_cost(config: Config, prompts: Sequence[Example]) -> float:
-    """One training step: responses are sampled, scored by one arm, and trained on."""
+    """One training step: responses are sampled, scored by one arm, and trained on.
+
+    Where the data's own answers are trained on, nothing is sampled or scored.
+    """
     policy = config.policy
     train = config.train
     batch = min(train.batch_prompts, len(prompts))
+    if train.supervised:
+        answers = batch * (policy.max_new_tokens + usual_prompt_tokens(prompts))
+        return PASSED * PASSES * train.steps_per_batch * answers
     responses = batch * policy.n_responses
     length = policy.max_new_tokens + usual_prompt_tokens(prompts)
     sampled = sampled_cost(config, responses, policy.max_new_tokens)

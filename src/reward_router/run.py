@@ -670,6 +670,8 @@ def is_default(config: Config) -> bool:
 
 def judged_by(config: Config) -> str:
     """Who judges, in a few words."""
+    if config.train.supervised:
+        return "nobody"
     if config.router.mode == "ensemble":
         return f"{config.router.ensemble} ensemble"
     if config.judge.mode == "committee":
@@ -701,6 +703,10 @@ def peak_memory() -> float:
 
 def headline(config: Config, preset: str | None) -> str:
     """The first line of a run: the set-up, and how it differs from the paper's."""
+    if config.train.supervised:
+        return (
+            f"{preset or 'run'}: sft, trained on the answers of {config.data.source}; no arm judges"
+        )
     does = f"routes each {config.router.unit} to one"
     if config.judge.mode == "committee":
         does = f"judges each {config.router.unit} with some"

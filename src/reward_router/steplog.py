@@ -113,7 +113,9 @@ def describe(record: Json) -> str:
     if record["gold_sampled"] is not None:
         gold = f", sampled gold {record['gold_sampled']:.2f}"
     figures = f"step {record['step'] + 1}: {record['pairs']} pairs, {loss}, {payoff}{gold}"
-    return f"{figures}; {judges or 'all arms'}"
+    # All arms together have no decision of their own; nobody judges the data's own answers.
+    together = "all arms" if record["calls"] else "nobody judged"
+    return f"{figures}; {judges or together}"
 
 
 def _who_decided(parts: RunParts, step: Step) -> Json:

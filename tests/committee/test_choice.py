@@ -68,11 +68,10 @@ def test_signed_weights_play_on_the_stream_and_stay_at_home():
 def test_nothing_depends_on_the_seed_and_the_summary_says_everything(made):
     margins, label = made(150, [0.6, 0.5, 0.5, 0.2])
     fitted = [
-        Committee(np.ones(4), seed=seed).fit(margins, label, origin="stream")
-        for seed in (0, 1, 12345)
+        Committee(np.ones(4), seed=seed).fit(margins, label, origin="stream") for seed in (0, 12345)
     ]
-    first, *others = [c.summary for c in fitted]
-    assert all(other == first for other in others)
+    first, other = [c.summary for c in fitted]
+    assert other == first
     assert set(first["gates"]) == {*GATE_RULES, "off"}
     assert set(first["candidates"]) == {*WEIGHTS, *OF_ALL, "single"}
     assert first["candidates"]["single"]["gain"] == 0

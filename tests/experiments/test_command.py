@@ -176,6 +176,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(scores: Path, tmp_path: Pa
     refused("leave --profile out", "pairs", Request(profile="gpu"), new)
     refused("needs prompts", "long-context", Request(), new)
     refused("nowhere.jsonl", "noise", Request(scores=("nowhere.jsonl",)), new)
+    file = Request(scores=(str(scores),), runs=str(scores))
+    refused("is a file; give a directory", "noise", file, new)
     assert not new.exists()
 
 

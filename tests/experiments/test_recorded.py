@@ -72,6 +72,8 @@ def test_pairs_equal_votes_counted_by_hand_and_replay(
     from reward_router.experiments import pairs
 
     monkeypatch.setattr(pairs, "TOGETHER", {"by category": "category_best"})
+    quick = {"committee": ("committee:gate=off,weights=safe", "the weights are given")}
+    monkeypatch.setattr(pairs, "ONE_BY_ONE", pairs.ONE_BY_ONE | quick)
     request = Request(scores=(str(scores),), seeds=2)
     rows = experiment("pairs", request, tmp_path / "out")["rows"]
 

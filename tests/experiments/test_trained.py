@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reward_router.experiments.command import experiment
 from reward_router.experiments.instructions import length_controlled
 from reward_router.experiments.kind import EXPERIMENTS, Request
+from reward_router.experiments.pair_training import PAYOFFS
 from reward_router.experiments.trained import BEFORE
 
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
@@ -44,7 +45,7 @@ def test_reasoning_has_a_row_for_every_way_of_judging(tiny_yaml: Path, tmp_path:
     assert not result["failed"]
     single = {"only short", "only long", "only likely"}
     named = "best single, named beforehand (short)"
-    rows = {"LASER", "random", "sequential", "offline ensemble", BEFORE, named}
+    rows = {"SFT", "LASER", "random", "sequential", "offline ensemble", BEFORE, named}
     assert result["rows"].keys() == rows | single | {"average of the single ones"}
     # The ensemble asks three arms, everybody else one.
     assert result["rows"]["offline ensemble"]["calls"] == 3 * result["rows"]["LASER"]["calls"]
@@ -53,6 +54,27 @@ def test_reasoning_has_a_row_for_every_way_of_judging(tiny_yaml: Path, tmp_path:
     assert means[named] == means["only short"]
     average = np.mean([means[name] for name in single])
     assert means["average of the single ones"] == pytest.approx(average)
+
+
+@pytest.mark.slow
+def test_pairs_in_training_have_every_row_of_the_table(tiny_yaml: Path, tmp_path: Path) -> None:
+    steps = ("train.iterations=1", "train.batches_per_iteration=1", "eval.samples=2")
+    settings = ("router={name: bayesian, unit: pair}", "pairs.tie=0.1", *steps)
+    result = experiment(
+        "pairs", Request(config=str(tiny_yaml), seeds=1, settings=settings), tmp_path / "out"
+    )
+    assert not result["failed"]
+    calls = {name: row["calls"] for name, row in result["rows"].items()}
+    together = {"majority vote", "UWO", "offline ensemble"}
+    payoffs = {f"BayesianRouter, {name}" for name in PAYOFFS}
+    single = {"only short", "only long", "only likely"}
+    others = {BEFORE, "SFT", "random", "w/o offline", "LASER"}
+    assert calls.keys() == {*others, *together, *payoffs, *single}
+    # In the first batch the pairs are the same. Three arms are asked about each of their responses
+    # in place of one; where arms differ from pair to pair, a response may be asked about twice.
+    for name in together:
+        assert calls[name] == 3 * calls["only long"]
+    assert calls["only long"] <= calls["random"]
 
 
 @pytest.mark.slow
@@ -199,10 +221,13 @@ def test_the_gpu_plan_of_every_trained_experiment_is_a_valid_configuration(
     (prompts / "commonsenseqa.jsonl.gz").write_bytes(b"")
     monkeypatch.setenv("REWARD_ROUTER_DATA", str(tmp_path))
     kind = EXPERIMENTS[name]
-    if name in ("agreement", "arms", "pairs", "routing"):
+    if name in ("agreement", "arms", "pairs"):
         with pytest.raises(ValueError, match="reads recorded scores"):
             kind.make(Request(profile="gpu"))
         return
     plan = kind.make(Request(profile="gpu"))
-    assert "Meta-Llama-3-8B" in plan.subject
+    if name == "routing":  # its encoders are larger, and it reads recorded scores all the same
+        assert "recorded pairs" in plan.subject
+    else:
+        assert "Meta-Llama-3-8B" in plan.subject
     assert plan.deviations or kind.deviations

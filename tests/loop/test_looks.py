@@ -184,7 +184,7 @@ def test_a_stopped_run_goes_on_bit_for_bit_with_everything_on(
         "train.iterations=3", "checkpoint_every=2", "train.batches_per_iteration=2",
     )  # fmt: skip
     whole = run.train(config, tmp_path / "whole")
-    for last in (0, 2, 4):
+    for last in (0, 4):  # before the first step, and with looks and steps behind it
         out = tmp_path / f"broken-{last}"
         stopped_run(config, out, last)
         again = run.train(config, out, resume=True)

@@ -41,7 +41,7 @@ def test_a_price_of_the_curve_is_the_committee_at_that_price(records: Records) -
 def test_the_report_draws_it_where_a_committee_was_asked_for(records: Records) -> None:
     with_one, without = (
         evaluate_methods(records, ReplaySettings([name], "none", seeds=1))
-        for name in ("committee", "majority")
+        for name in ("committee:gate=off,weights=safe", "majority")
     )
     settings = {"payoff": {"kind": "correct"}, "seeds": 1, "folds": 5}
     pages = [

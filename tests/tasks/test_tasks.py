@@ -136,3 +136,11 @@ def test_a_task_is_hashable_and_frozen():
     assert hash(task) == hash(generate("train")[0])
     with pytest.raises(AttributeError):
         task.prompt = "other"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_rule_of_every_task_accepts_its_solution(split: str) -> None:
+    for task in TASKS[split]:
+        assert verify(task, task.solution), task
+        # A task is what it was before it had one: runs that began without it go on.
+        assert "solution" not in repr(task)

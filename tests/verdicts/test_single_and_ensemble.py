@@ -3,18 +3,23 @@
 Tested are noise, shared responses, and who answers where an arm abstains.
 """
 
+import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
+from reward_router.pairs import form_pairs
 from reward_router.rewards.pool import RewardPool
 from reward_router.testing import FakeArm
 from reward_router.types import By, Decision, Float
 from reward_router.verdicts.asking import Asker, zscores
 from reward_router.verdicts.batch import Batch, Unit, Verdicts
-from reward_router.verdicts.ensemble import Ensemble
+from reward_router.verdicts.ensemble import Ensemble, How, majority
 from reward_router.verdicts.single import SingleArm
 
 PROMPTS = ["p0", "p1"]
@@ -94,6 +99,67 @@ def test_ensemble_equals_brute_force(kind: Literal["zscore", "raw"]) -> None:
     wanted = np.nanmean(columns, axis=0).reshape(2, 3)
     assert np.allclose([parts[0] for parts in got.scores], wanted)
     assert len(got.calls) == 4 * 6
+
+
+def _by_all(how: How, penalty: float = 1.0) -> Verdicts:
+    nobody = [
+        Decision(f"{i:032x}", f"u{i}", 0, -1, "", 1.0, np.zeros(4), by=By.ENSEMBLE)
+        for i in range(2)
+    ]
+    pool = RewardPool({}, models=dict(fakes(table())))
+    return judged(Ensemble(Asker(pool), how, penalty), nobody)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5, 2.0])
+def test_uwo_is_the_mean_less_the_variance_of_z_scores(penalty: float) -> None:
+    got = _by_all("uwo", penalty)
+    flat = [response for group in RESPONSES for response in group]
+    for u, group in enumerate(RESPONSES):
+        for n, response in enumerate(group):
+            z_scores = []
+            for known in table().values():
+                values = np.array(list(known.values()))
+                if response in known:
+                    z_scores.append((known[response] - values.mean()) / values.std())
+            spread = statistics.pvariance(z_scores)
+            wanted = statistics.fmean(z_scores) - penalty * spread
+            assert got.scores[u][0][n] == pytest.approx(wanted)
+    assert len(got.calls) == 4 * len(flat)
+
+
+def test_a_majority_counts_votes_on_every_pair() -> None:
+    got = _by_all("majority")
+    for u, group in enumerate(RESPONSES):
+        for i, first in enumerate(group):
+            for j, second in enumerate(group):
+                both = [k for k in table().values() if first in k and second in k]
+                ballots = [np.sign(known[first] - known[second]) for known in both]
+                wanted = sum(ballots) / len(ballots)
+                assert got.gaps[u, 0][i, j] == pytest.approx(wanted)
+        others = [np.delete(got.gaps[u, 0][i], i).mean() for i in range(len(group))]
+        assert np.allclose(got.scores[u][0], others)
+
+
+def test_a_majority_is_not_the_mean() -> None:
+    # Two arms like the first a little better, the third likes the second much better.
+    votes_NN = majority([[1.0, 0.9], [1.0, 0.9], [0.0, 90.0]])
+    assert votes_NN[0, 1] == pytest.approx(1 / 3)
+    # Round in a circle: each response beats the next by two votes of three.
+    circle_NN = majority([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]])
+    texts = ["a", "b", "c"]
+    rng = np.random.default_rng(0)
+    pairs = form_pairs(np.zeros(3), texts, 10, rng, gap_NN=circle_NN)
+    assert sorted(pairs) == [(0, 1), (1, 2), (2, 0)]
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 4)), elements=st.floats(-9, 9))
+)
+def test_the_majority_does_not_read_scales(scores_KN: Float) -> None:
+    votes_NN = majority(scores_KN)
+    assert np.array_equal(votes_NN, -votes_NN.T)
+    stretch_K1 = 4.0 ** np.arange(len(scores_KN))[:, None]
+    assert np.array_equal(votes_NN, majority(scores_KN * stretch_K1))
 
 
 def test_a_constant_arm_says_nothing() -> None:

@@ -105,6 +105,11 @@ def _newton(
     return a, b
 
 
+def _without_gaps(margins_PK: Float) -> Float:
+    """Finite margins with 0 where a score is missing: a tie, which carries no evidence."""
+    return np.where(np.isnan(margins_PK), 0.0, margins_PK)
+
+
 class Calibrator:
     """One monotone curve an arm from margin to log-odds of being right.
 
@@ -166,7 +171,7 @@ class Calibrator:
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
         # a missing score becomes a margin of 0, which counts for nothing
-        size = np.nan_to_num(np.abs(margins))
+        size = np.abs(_without_gaps(margins))
         used = (size > 0).astype(np.float64)
         # A tie is neither right nor wrong: `used` leaves it out.
         names_first = margins > 0
@@ -198,7 +203,7 @@ class Calibrator:
         It serves discriminants that may weigh an arm negatively.
         """
         margins = check_margins(margins_PK, self.n_arms)
-        size_PK = np.nan_to_num(np.abs(margins))
+        size_PK = np.abs(_without_gaps(margins))
         knots = [rank_knots(size_PK[:, k]) for k in range(self.n_arms)]
         used_K = (size_PK > 0).sum(0).astype(np.int64)
 
@@ -214,7 +219,7 @@ class Calibrator:
         x is cut off at the largest margin seen.
         """
         margins = check_margins(margins_PK, self.n_arms)
-        size = np.nan_to_num(np.abs(margins))
+        size = np.abs(_without_gaps(margins))
         used = (size > 0).sum(0)
         mean_square_K = (size**2).sum(0) / np.maximum(used, 1)
         # An arm that never spoke has no scale; 1 keeps the division harmless.
@@ -235,7 +240,7 @@ class Calibrator:
 
     def fit_sides(self, margins_PK: ArrayLike) -> Self:
         """No labels, no sizes: x = sign(margin)."""
-        margins = np.nan_to_num(check_margins(margins_PK, self.n_arms))
+        margins = _without_gaps(check_margins(margins_PK, self.n_arms))
         used_K = (margins != 0).sum(0).astype(np.int64)
         # Without sizes there is nothing to rank.
         knots = [rank_knots(np.zeros(0))] * self.n_arms
@@ -251,8 +256,14 @@ class Calibrator:
 
         They are 0 for ties, missing scores and arms that were not fitted.
         """
-        margins = check_margins(margins_PK, self.n_arms)
-        return np.stack([self.curve(k, margins[:, k]) for k in range(self.n_arms)], axis=1)
+        margins = _without_gaps(check_margins(margins_PK, self.n_arms))
+        size = np.abs(margins)
+        rank = np.empty(size.shape)
+        for k, knots in enumerate(self._knots):
+            rank[:, k] = np.interp(size[:, k], *knots)
+
+        level = self.intercept_K + self.slope_K * (rank - 0.5)  # equation (1)
+        return np.asarray(np.sign(margins) * np.maximum(level, 0.0))  # equation (2)
 
     def curve(self, arm: int, margins: ArrayLike) -> Float:
         """Signed log-odds of one arm for margins of any shape; NaN and 0 give 0."""

@@ -14,6 +14,7 @@ Leading axes (G) are batched: correlation intensities, categories. Deviation fro
 are shrunk and w >= 0.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -208,7 +209,7 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
     Otherwise it is SciPy's NNLS on the Cholesky factor.
     """
     # Two arms that always agree make R singular.
-    ridged = corr_SS + 1e-6 * np.eye(len(z_S))
+    ridged = corr_SS + _ridge(len(z_S))
     free = np.linalg.solve(ridged, z_S)
     if signed or (free >= 0).all():
         return np.asarray(free)
@@ -218,6 +219,14 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
     # w'R w / 2 - z'w = |F'w - F^-1 z|^2 / 2 + const with R = F F': a least-squares problem
     factor = np.linalg.cholesky(ridged)
     return np.asarray(nnls(factor.T, np.linalg.solve(factor, z_S))[0], dtype=np.float64)
+
+
+@functools.cache
+def _ridge(size: int) -> Float:
+    """1e-6 on the diagonal. It is read alone: every prefix of a length shares it."""
+    ridge = 1e-6 * np.eye(size)
+    ridge.flags.writeable = False
+    return ridge
 
 
 def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:

@@ -21,8 +21,9 @@ PRICE_GRID = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 61)])
 
 def sigmoid(x: Float) -> Float:
     """1 / (1 + exp(-x)) without overflow."""
-    # At 40 the result is 1 to the last bit of a float64.
-    clipped = np.clip(x, -40, 40)
+    # At 40 the result is 1 to the last bit of a float64. Two ufuncs: on short arrays `np.clip`
+    # takes several times as long, and a fit calls this tens of thousands of times.
+    clipped = np.minimum(np.maximum(x, -40.0), 40.0)
     out: Float = 1.0 / (1.0 + np.exp(-clipped))
     return out
 
@@ -128,7 +129,11 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
         # |slope| in the denominator damps the step where the curve is nearly flat.
         newton = slope / (curve + np.abs(slope))
         step = np.clip(newton, -0.5, 0.5)
+        before = log_t
         log_t = np.clip(log_t - step, lowest, highest)
+        # The same log t again: every further step would be the same as well.
+        if (log_t == before).all():
+            break
 
     # log T is smoothed over three prefixes
     padded = np.concatenate([log_t[:1], log_t, log_t[-1:]])

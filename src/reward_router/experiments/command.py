@@ -7,7 +7,6 @@ and is the same bytes however often the work was interrupted. A job that fails i
 the others go on.
 """
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -19,6 +18,8 @@ from rich.console import Console
 from reward_router import __version__
 from reward_router.errors import InputError, RewardRouterError
 from reward_router.experiments import page
+from reward_router.experiments.claims import claimed
+from reward_router.experiments.forecast import show_forecast
 from reward_router.experiments.kind import (
     EXPERIMENTS,
     PROFILES,
@@ -80,26 +81,23 @@ def experiment(
     plan: Plan = kind.make(request)
     _begin(out, kind, request, plan)
     work = list(_work(plan))
+    runs = Path(request.runs) if request.runs is not None else None
     for done, (job, seed) in enumerate(work, 1):
-        _run_one(job, seed, out, console, f"{done}/{len(work)}")
+        place = Place(seed, _folder(out, job.name, seed), out, console, runs)
+        _run_one(job, place, f"{done}/{len(work)}")
     results = read(plan, out)
     return _write(kind, request, plan, results, out, console)
 
 
 def foretold(name: str, request: Request, console: Console) -> None:
-    """Say what an experiment would run, and what one training run of it takes. Writes nothing."""
+    """Say what an experiment would run, and what its training runs take. Writes nothing."""
     plan: Plan = _kind(name, request).make(request)
     runs = list(_work(plan))
     say(console, f"{name}: {plan.subject}")
     for job in plan.jobs:
         say(console, f"  {job.name}: {job.sentence}, {plan.seeds if job.seeded else 1} x")
     say(console, f"runs     {len(runs)}; they are independent: as many processes may share them")
-    if plan.example is None:
-        return
-    from reward_router.jobs.estimate import show_estimate
-
-    say(console, "one of them, the first:")
-    show_estimate(plan.example, console)
+    show_forecast(plan, console)
 
 
 def _kind(name: str, request: Request) -> ExperimentKind:
@@ -127,7 +125,7 @@ def _folder(out: Path, job: str, seed: int) -> Path:
 
 def _asked(kind: ExperimentKind, request: Request) -> dict[str, Any]:
     """What must be the same for a directory to go on; more seeds may be added."""
-    options = {key: value for key, value in asdict(request).items() if key != "seeds"}
+    options = {k: value for k, value in asdict(request).items() if k not in ("seeds", "runs")}
     return finite(  # type: ignore[no-any-return]
         {"schema": SCHEMA, "experiment": kind.name, "version": __version__, **options}
     )
@@ -135,6 +133,8 @@ def _asked(kind: ExperimentKind, request: Request) -> dict[str, Any]:
 
 def _check_place(out: Path, kind: ExperimentKind, request: Request, resume: bool) -> None:
     """InputError unless ``out`` is free, or holds this very experiment and is to go on."""
+    if request.runs is not None and Path(request.runs).is_file():
+        raise InputError(f"--runs {request.runs} is a file; give a directory")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     marker = out / MARKER
@@ -187,20 +187,21 @@ def _read_json(path: Path) -> dict[str, Any]:
 # One variant, one seed
 
 
-def _run_one(job: Job, seed: int, out: Path, console: Console, count: str) -> None:
-    folder = _folder(out, job.name, seed)
+def _run_one(job: Job, place: Place, count: str) -> None:
+    folder = place.folder
+    seed = place.seed
+    console = place.console
     if (folder / CELL).is_file():
         return
-    if any(not (_folder(out, name, seed) / CELL).is_file() for name in job.needs):
+    if any(not (_folder(place.shared, name, seed) / CELL).is_file() for name in job.needs):
         return
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _claimed(folder) as is_mine:
+    with claimed(folder / "lock") as is_mine:
         # Another process may have finished it since.
         if not is_mine or (folder / CELL).is_file():
             return
         say(console, f"{count:<8} {job.name}, seed {seed}", "dim", wrap=False)
-        place = Place(seed, folder, out, console)
         try:
             cell = job.work(place)
         except Exception as error:
@@ -216,26 +217,6 @@ def _run_one(job: Job, seed: int, out: Path, console: Console, count: str) -> No
 def _kind_of(error: Exception) -> str:
     """The error's class, where its message was not written for a user."""
     return "" if isinstance(error, RewardRouterError) else f"{type(error).__name__}: "
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process works in the folder; the claim ends with the process, however it ends.
-
-    Where the system has no such locks one process works alone.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    with (folder / "lock").open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
 
 
 # What came of it

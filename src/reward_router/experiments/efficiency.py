@@ -62,8 +62,8 @@ def drawn(results: Results) -> list[Part]:
     return [
         Part(
             "Accuracy against wall-clock",
-            "Up is better, left is quicker. Seconds are those of a whole run, measured in this "
-            "process: what else the machine did is part of them.",
+            "Up is better, left is quicker. Seconds are those of sampling, scoring and training, "
+            "measured in the run: what else the machine did is part of them.",
             header,
             rows,
             charts.scatter(points["seconds"], "seconds a run", "gold"),
@@ -99,7 +99,7 @@ KIND = ExperimentKind(
         ),
     ),
     deviations=(
-        "Time is the whole run with sampling, scoring and evaluation (the paper: training time).",
+        "Time is that of sampling, scoring and training; loading and evaluation are left out.",
     ),
     unknown=UNKNOWN,
     cost=COST,

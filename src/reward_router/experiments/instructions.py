@@ -37,15 +37,16 @@ from reward_router.experiments.trained import (
     Variant,
     best_beforehand,
     deviations,
+    four_arms,
     laser,
     random_arm,
     sequential,
     singles,
     tasks,
 )
+from reward_router.experiments.training_runs import run_folder
 from reward_router.headline import MEASURED
 from reward_router.jobs.study import folder_name
-from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.pool import RewardPool
 from reward_router.strict_json import dumps
 from reward_router.types import Float
@@ -112,9 +113,7 @@ def _tasks(request: Request) -> list[Task]:
         return tasks(request)
     if request.profile == "laptop":
         [task] = tasks(request)
-        specs = default_arms()
-        arms = [{"name": s.name, "kind": s.kind, "model": s.model, **s.options} for s in specs]
-        return [replace(task, settings=(*task.settings, *_judged(arms, request)))]
+        return [replace(task, settings=(*task.settings, *_judged(four_arms(), request)))]
     preset = "laser-llama3-wildchat"
     base = configuration.load(None, preset)
     arms = [arm.model_dump(mode="json") for arm in base.arms]
@@ -145,7 +144,9 @@ class _Pair:
     def answers(self, variant: Variant, place: Place) -> dict[tuple[str, int], dict[str, Any]]:
         """(prompt id, sample) -> the trained policy's answer, or the base model's where kept."""
         name = self.training.job_name(variant, self.task)
-        folder = place.shared / "runs" / folder_name(name) / f"seed-{place.seed}" / "run"
+        own = place.shared / "runs" / folder_name(name) / f"seed-{place.seed}"
+        config = self.training.config(self.task, variant, place.seed)
+        folder = run_folder(config, replace(place, folder=own))
         return read_answers(folder / "samples.jsonl")
 
 

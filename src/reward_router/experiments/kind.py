@@ -61,6 +61,7 @@ class Request:
         responses: a file of responses for the experiments with best of n.
         config: a configuration in place of the packaged ones.
         settings: ``a.b=v`` changes of every variant.
+        runs: a folder of training runs that experiments share; None: each keeps its own.
     """
 
     profile: str = "laptop"
@@ -69,16 +70,26 @@ class Request:
     responses: str | None = None
     config: str | None = None
     settings: tuple[str, ...] = ()
+    runs: str | None = None
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job works: its seed, its own folder, one that all jobs share, and the console."""
+    """Where a job works.
+
+    Args:
+        seed: of this run.
+        folder: its own.
+        shared: the experiment's, which all of its jobs see.
+        console: where progress is shown.
+        runs: a folder of training runs that experiments share; None: there is none.
+    """
 
     seed: int
     folder: Path
     shared: Path
     console: Console
+    runs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,8 @@ class Plan:
         notes: what a reader must know of the data.
         identity: what the figures depend on beside the options, for ``--resume``.
         parts: draws further sections from the results.
-        example: the configuration of one run, where runs train; --dry-run estimates it.
+        configs: job -> the configuration of its first run, where runs train; --dry-run reckons
+            with them.
         deviations: beyond those of the experiment, those of this profile and data.
     """
 
@@ -159,7 +171,7 @@ class Plan:
     identity: Mapping[str, Any] = field(default_factory=dict)
     parts: Callable[[Results], list[Part]] | None = None
     deviations: Sequence[str] = ()
-    example: Config | None = None
+    configs: Mapping[str, Config] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ The user's configuration (``--config``, or the packaged ``bayesian-demo``) gives
 and, in ``router.prior``, what `fit-prior` learned; the poster names no models to take instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from reward_router.experiments.trained import (
     GOLD,
     Training,
     Variant,
-    ensemble,
     gold_cell,
     laser,
     own_task,
     shares_part,
     singles,
+    supervised,
 )
 from reward_router.strict_json import dumps
 
@@ -28,6 +29,12 @@ PAYOFFS = {
     "full advantage": "full_advantage",
 }
 RANDOM = "random"
+TOGETHER = (
+    ("majority vote", "majority", "each reward model has one vote on each pair; a tie is no pair"),
+    ("UWO", "uwo", "the mean of z-scores less their variance over reward models (Coste et al.)"),
+    ("offline ensemble", "zscore", "the mean of all z-scores"),
+)
+"""Row, ``router.ensemble``, and what it is."""
 
 
 def trained_plan(request: Request) -> Plan:
@@ -40,8 +47,8 @@ def trained_plan(request: Request) -> Plan:
     training = Training("pairs", request, [task], variants)
     deviations = [
         f"Policy, reward models, data and training are those of {Path(given).name}.",
-        "A majority vote is the mean of all z-scored scores, which orders whole sets of responses.",
-        "UWO has no way of judging in training.",
+        "UWO is the mean of z-scores over the batch less their variance, with the weight 1 "
+        "(router.ensemble_penalty); the majority vote and UWO judge the same pairs as the others.",
     ]
     if prior is None:
         deviations.append(
@@ -78,18 +85,32 @@ def bayesian(prior: str | None) -> list[Variant]:
 
 
 def baselines(request: Request, base: Config) -> list[Variant]:
-    """Random pairs, LASER, all reward models together, and each single one."""
+    """Random pairs, LASER, all reward models by vote, by UWO and by their mean, each single one."""
     alone = []
     for single in singles(base):
         [router] = single.settings
         settings = (router.replace("name: fixed", "name: fixed, unit: pair"),)
         alone.append(Variant(single.name, single.sentence, settings))
-    # A tie is for verdicts about one pair; these judge whole prompts.
-    whole = [laser(request), ensemble(request)]
-    untied = [replace(one, settings=(*one.settings, "pairs.tie=null")) for one in whole]
+    # A tie is for an arm's verdict about one pair: these judge whole prompts, together, or nothing.
+    [whole] = _untied([laser(request)])
     uniform = ("router={name: uniform, unit: pair}",)
     return [
         Variant(RANDOM, "any reward model for each pair, each alike often", uniform),
-        *untied,
+        whole,
+        *_untied(supervised(base)),
+        *_untied([_together(*how) for how in TOGETHER]),
         *alone,
     ]
+
+
+def _together(name: str, how: str, sentence: str) -> Variant:
+    """All reward models judge every pair; nobody is routed, so that no payoff is learned from."""
+    settings = (
+        f"router={{name: uniform, unit: pair, mode: ensemble, ensemble: {how}}}",
+        "payoff={name: neg_loss}",
+    )
+    return Variant(name, sentence, settings)
+
+
+def _untied(variants: Sequence[Variant]) -> list[Variant]:
+    return [replace(one, settings=(*one.settings, "pairs.tie=null")) for one in variants]

@@ -15,17 +15,19 @@ from reward_router.experiments.trained import (
     sequential,
     shares_part,
     singles,
+    supervised,
     tasks,
 )
 
 
 def plan(request: Request) -> Plan:
-    """LASER, random, sequential, the ensemble and every single reward model."""
+    """SFT, LASER, random, sequential, the ensemble and every single reward model."""
     columns = tasks(request)
     base = columns[0].config(request.settings)
     single = singles(base)
     chosen = [laser(request), random_arm(request), sequential(request), ensemble(request)]
-    training = Training("reasoning", request, columns, [*chosen, *single])
+    variants = [*supervised(base), *chosen, *single]
+    training = Training("reasoning", request, columns, variants)
     named = best_beforehand(base, request)
     several = len(columns) > 1
     return training.plan(
@@ -105,7 +107,10 @@ KIND = ExperimentKind(
         ),
     ),
     deviations=(
-        "SFT on gold answers is not built; the row `before training` is the policy as it came.",
+        "SFT trains on the data's answers, for as many steps and on the same prompts as every "
+        "other row: GSM8K's worked solutions, `Final answer: ...` alone for StrategyQA and MMLU "
+        "(the paper: human-written responses). For the embedded tasks they are made by two "
+        "patterns a category that the rule accepts, which are easier to learn than people's.",
         "Best single: the reward model that leads on the packaged sample of scores, or that the "
         "configuration lists first (the paper: the leader of RewardBench, Zephyr).",
     ),

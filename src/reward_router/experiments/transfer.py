@@ -1,73 +1,75 @@
 """LASER, table 7: trained on one kind of question, tested on another."""
 
-import os
-from pathlib import Path
+from typing import Any
 
 from reward_router.errors import InputError
+from reward_router.experiments.in_place import TEMPLATE, prompts_file, settings_of
 from reward_router.experiments.kind import ExperimentKind, Plan, Published, Request
+from reward_router.experiments.results import Cell
 from reward_router.experiments.trained import (
     COST,
     GOLD,
-    SHORTER,
     UNKNOWN,
+    Done,
     Task,
     Training,
     best_beforehand,
     deviations,
-    gold_cell,
+    laptop,
     laser,
+    measured_cell,
     own_task,
     random_arm,
     sequential,
     shares_part,
     singles,
+    supervised,
 )
-
-LEARNED = "[facts, include, question, exclaim]"
-TESTED = "[past, number, short, title]"
-TEMPLATE = (
-    "Your task is to answer the question below. Give step by step reasoning before you answer, and "
-    'when you are ready to answer, please use the format "Final answer:..." '
-    "**Question:** {prompt} Solution:"
-)
+from reward_router.strict_json import dumps
 
 
 def _tasks(request: Request) -> list[Task]:
     if request.config is not None:
         return [own_task(request.config, "out of distribution")]
     if request.profile == "laptop":
-        settings = (
-            *SHORTER,
-            f"data.categories={LEARNED}",
-            f"eval.data.categories={LEARNED}",
-            f"eval.test={{source: embedded, split: test, categories: {TESTED}}}",
-        )
-        return [Task("embedded, other categories", preset="study", settings=settings)]
-    maths = (
-        "eval.test={source: HuggingFaceH4/MATH-500, split: test, answer_kind: math, "
-        "columns: {prompt: problem, answer: answer}, template: '" + TEMPLATE + "'}"
-    )
-    csqa = f"eval.test={{source: {_csqa()}, answer_kind: letter, template: '{TEMPLATE}'}}"
+        return [Task("embedded, other categories", preset="study", settings=laptop())]
+    maths = f"eval.test={dumps(_maths())}"
+    csqa = f"eval.test={dumps(_csqa())}"
+    strategyqa = "laser-llama3-strategyqa"
+    gsm8k = "laser-llama3-gsm8k"
     return [
-        Task("CSQA, from StrategyQA", preset="laser-llama3-strategyqa", settings=(csqa,)),
-        Task("MATH, from GSM8K", preset="laser-llama3-gsm8k", settings=(maths,)),
+        Task(
+            "CSQA, from StrategyQA", preset=strategyqa, settings=(*settings_of("StrategyQA"), csqa)
+        ),
+        Task("MATH, from GSM8K", preset=gsm8k, settings=(*settings_of("GSM8K"), maths)),
     ]
 
 
-def _csqa() -> str:
+def _maths() -> dict[str, Any]:
+    """The 500 problems of MATH-500, as a file or from the Hub."""
+    path = prompts_file("math500.jsonl.gz")
+    section = {"answer_kind": "math", "template": TEMPLATE}
+    if path is not None:
+        return {**section, "source": str(path)}
+    columns = {"prompt": "problem", "answer": "answer"}
+    hub = "HuggingFaceH4/MATH-500"
+    return {**section, "source": hub, "split": "test", "columns": columns}
+
+
+def _csqa() -> dict[str, Any]:
     """CommonsenseQA with lettered choices in the prompt, as a file: on the Hub it is nested."""
-    path = Path(os.environ.get("REWARD_ROUTER_DATA") or "") / "prompts/commonsenseqa.jsonl.gz"
-    if not path.is_file():
+    path = prompts_file("commonsenseqa.jsonl.gz")
+    if path is None:
         raise InputError(
             "transfer: CommonsenseQA is read from "
             "$REWARD_ROUTER_DATA/prompts/commonsenseqa.jsonl.gz "
             "{prompt, answer}; set it, or give --config with data and eval.test of your own"
         )
-    return str(path)
+    return {"source": str(path), "answer_kind": "letter", "template": TEMPLATE, "split": "dev"}
 
 
 def plan(request: Request) -> Plan:
-    """LASER, the best single arm, random and sequential, judged where they never trained."""
+    """SFT, LASER, the best single arm, random and sequential, judged where they never trained."""
     columns = _tasks(request)
     base = columns[0].config(request.settings)
     if base.eval.test is None:
@@ -77,10 +79,16 @@ def plan(request: Request) -> Plan:
         )
     named = best_beforehand(base, request)
     [single] = [variant for variant in singles(base) if variant.name == f"only {named}"]
-    chosen = [laser(request), random_arm(request), sequential(request), single]
+    chosen = [
+        *supervised(base),
+        laser(request),
+        random_arm(request),
+        sequential(request),
+        single,
+    ]
     training = Training("transfer", request, columns, chosen)
     return training.plan(
-        jobs=training.jobs(gold_cell),
+        jobs=training.jobs(_tested_cell),
         metric=GOLD,
         columns=[task.name for task in columns],
         reference="random",
@@ -89,6 +97,11 @@ def plan(request: Request) -> Plan:
         parts=shares_part,
         deviations=deviations(request),
     )
+
+
+def _tested_cell(training: Training, done: Done) -> Cell:
+    """Gold on prompts of the other kind."""
+    return measured_cell(done)
 
 
 KIND = ExperimentKind(
@@ -126,8 +139,9 @@ KIND = ExperimentKind(
     ),
     deviations=(
         "laptop: trained on four of the embedded categories, tested on the four others.",
-        "gpu: CommonsenseQA after StrategyQA alone (the paper: StrategyQA and MMLU), and the 500 "
-        "problems of MATH-500.",
+        "SFT trains on what the data gives as answers, as in `reasoning`.",
+        "gpu: CommonsenseQA after StrategyQA alone (the paper: StrategyQA and MMLU), and the "
+        "problems of MATH-500 (a file of $REWARD_ROUTER_DATA may hold fewer).",
     ),
     unknown=UNKNOWN,
     cost=COST,

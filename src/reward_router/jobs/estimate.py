@@ -87,8 +87,10 @@ def estimate(config: Config) -> dict[str, Any]:
     # What is sampled, and how many pairs come of it.
     steps = steps_of(config, prompts)
     prompts_seen = steps * min(train.batch_prompts, prompts)
-    responses = prompts_seen * policy.n_responses
-    pairs = prompts_seen * config.pairs.per_prompt
+    responses = 0 if train.supervised else prompts_seen * policy.n_responses
+    # An answer of the data is half a pair: there is no rejected response.
+    pairs_per_prompt = 0.5 if train.supervised else config.pairs.per_prompt
+    pairs = prompts_seen * pairs_per_prompt
 
     # Who scores how much of that.
     arms = arm_specs(config)
@@ -97,7 +99,7 @@ def estimate(config: Config) -> dict[str, Any]:
     committee = config.judge.mode == "committee"
     if committee:
         asked = min(config.judge.max_calls, len(arms))
-    scored = responses
+    scored: float = responses
     if config.router.unit == "pair":
         scored = min(responses, 2 * pairs)
     chosen = best_of_responses(config)
@@ -123,8 +125,10 @@ def estimate(config: Config) -> dict[str, Any]:
     }
 
     speed, device = throughput(config)
-    # As many reward models as may stay in memory, the largest of them.
-    held = sorted(heavy, reverse=True)[: config.pool.resident]
+    # As many reward models as may stay in memory, the largest of them. Nobody asks one where the
+    # data's own answers are trained on.
+    resident = 0 if train.supervised else config.pool.resident
+    held = sorted(heavy, reverse=True)[:resident]
     memory = {
         "program": PROGRAM,
         "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),
@@ -146,7 +150,7 @@ def estimate(config: Config) -> dict[str, Any]:
         "calls_best_of": chosen,
         "calls_paying": paid,
         "calls_all_arms": scored * len(arms),
-        "pairs_at_most": pairs,
+        "pairs_at_most": math.ceil(pairs),
         "device": device,
         "seconds": seconds,
         "memory_bytes": memory,

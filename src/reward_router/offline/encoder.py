@@ -172,6 +172,10 @@ class TextEncoder:
 
         They have gradients where those are on.
         """
+        return pooled(*self.hidden(ids), self.pooling)
+
+    def hidden(self, ids: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+        """(B, T, dim) float32 states of every token, and the (B, T) mask of those that count."""
         import torch
 
         n_texts = len(ids)
@@ -183,16 +187,8 @@ class TextEncoder:
             mask[i, : len(row)] = 1
         tokens = tokens.to(self.device)
         mask = mask.to(self.device)
-
-        output = self.body(input_ids=tokens, attention_mask=mask)
-        states = output.last_hidden_state.float()
-        if self.pooling == "last":
-            last = mask.sum(dim=1) - 1
-            return states[torch.arange(n_texts), last]
-
-        # The mean over a text's own tokens: padding counts as nothing.
-        own_states = states * mask[:, :, None]
-        return own_states.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        states = self.body(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
+        return states, mask
 
     def features(
         self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
@@ -229,6 +225,15 @@ class TextEncoder:
         number_of_prompt = {text: x for x, text in enumerate(distinct)}
         prompt_PD = prompt_XD[[number_of_prompt[text] for text in prompt_texts]]
         return np.concatenate([pairs_PF, prompt_PD], axis=1)
+
+
+def pooled(states: Any, mask: Any, pooling: str) -> Any:
+    """(B, dim) one vector a row: the last state that counts, or the mean of those that do."""
+    import torch
+
+    if pooling == "last":
+        return states[torch.arange(len(states)), mask.sum(dim=1) - 1]
+    return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 class PairEncoder:

@@ -258,7 +258,7 @@ def cached_encoder() -> tuple[EmbedTexts, str]:
         return lambda texts: hash_rows(texts, 256), note
 
     def encode(texts: Sequence[str]) -> Float:
-        return _cached("minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts))
+        return kept("minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts))
 
     return encode, "MiniLM-L6-v2"
 
@@ -281,8 +281,10 @@ def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
             logging.enable_progress_bar()
 
 
-def _cached(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Float:
-    """One .npy for a list of texts, named by the hash of the encoder and of every text.
+def kept(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Float:
+    """What ``compute`` gives for these texts, read from the cache directory the next time.
+
+    One .npy for a list of texts, named by the hash of the encoder's name and of every text.
 
     It is written whole, then renamed, so that a run that is stopped leaves no half of it.
     """

@@ -422,6 +422,7 @@ _LOSSES = {
     "dpo": "direct preference optimisation, which raises the chosen response against the rejected "
     "one, measured from the model before training",
     "nll": "the negative log-likelihood of the chosen response",
+    "sft": "the negative log-likelihood of the data's own answer",
 }
 
 

@@ -6,10 +6,11 @@ code opens by itself, unless an option of the arm names them.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -105,22 +106,44 @@ def code_identity(spec: ArmSpec) -> str | None:
 
 def metric_code(options: Mapping[str, Any]) -> str:
     """Of a metric: this package's metrics, and the versions of the packages behind it."""
-    sources = []
-    for name in _METRIC_MODULES:
-        module = importlib.util.find_spec(name)
-        if module is not None and module.origin:
-            sources.append(_program(Path(module.origin)))
-
     # Some metrics are a package's: another version of it is another metric.
     metric = str(options.get("metric"))
     packages = _METRIC_PACKAGES.get(metric, ())
     versions = [_version(name) for name in packages]
-    return _hash(sources + versions)
+    return _hash(_programs(_METRIC_MODULES) + versions)
 
 
-def _program(file: Path) -> str:
-    """What a file does, whatever its comments, docstrings and line breaks say and look like."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def modules_code(modules: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Of a kind of this package: what these modules do, and the files that its options name."""
+    return _hash([*_programs(modules), *_files(options)])
+
+
+def _programs(modules: Sequence[str]) -> list[str]:
+    """What each of these modules of this package does."""
+    programs = []
+    for name in modules:
+        module = importlib.util.find_spec(name)
+        if module is not None and module.origin:
+            text = Path(module.origin).read_text(encoding="utf-8")
+            programs.append(_program(text))
+    return programs
+
+
+def _files(options: Mapping[str, Any]) -> list[str]:
+    """A hash of every file that an option names: it holds something that the code reads."""
+    hashes = []
+    for value in options.values():
+        is_text = isinstance(value, str) and bool(value.strip())
+        if is_text and _is_file(Path(value)):
+            hashes.append(file_identity(Path(value)))
+    return hashes
+
+
+# Several arms of a run are metrics, and each asks for the same few modules.
+@functools.lru_cache(maxsize=16)
+def _program(text: str) -> str:
+    """What a module does, whatever its comments, docstrings and line breaks say and look like."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
@@ -150,14 +173,7 @@ def module_code(module: str, options: Mapping[str, Any]) -> str:
     """
     with here_importable():
         sources = list(_sources(module, set()))
-
-    # An option that is the path of a file names something the code reads.
-    files = []
-    for value in options.values():
-        is_text = isinstance(value, str) and bool(value.strip())
-        if is_text and _is_file(Path(value)):
-            files.append(file_identity(Path(value)))
-    return _hash([*sources, *files])
+    return _hash([*sources, *_files(options)])
 
 
 def arm_identity(spec: ArmSpec) -> dict[str, str]:

@@ -7,6 +7,7 @@ tests. Only safetensors are read: nothing is unpickled, and no code that came wi
 unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
 """
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -90,9 +91,12 @@ def check_model(
 
 
 def skeleton(name: str, head: weights.HeadKind, *, trust_remote_code: bool = False) -> Any:
-    """The model without its weights' memory, after the same checks as the model itself."""
+    """The model without its weights' memory, after the same checks as the model itself.
+
+    It is for reading alone: it may be shared.
+    """
     if name == TINY:
-        return tiny_llama()[0]
+        return _tiny_skeleton()
     path = resolve_model(name)
     return _or_input_error(
         name,
@@ -100,6 +104,12 @@ def skeleton(name: str, head: weights.HeadKind, *, trust_remote_code: bool = Fal
             head, name, path, trust_remote_code=trust_remote_code, meta=True
         ),
     )
+
+
+@functools.cache
+def _tiny_skeleton() -> Any:
+    """The tiny model, weights and all: a run asks for its shapes four times before it begins."""
+    return tiny_llama()[0]
 
 
 def model_identity(name: str) -> str:

@@ -8,6 +8,7 @@ its category and the hash of its prompt.
 Leaves out: phrasings are shared between splits, so the splits test new content, not new wordings.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from reward_router.errors import InputError
 from reward_router.keyed import uniform
-from reward_router.tasks import facts, sentences, topics
+from reward_router.tasks import facts, sentences, solutions, topics
 from reward_router.tasks.verifiers import verify_check
 from reward_router.words import words
 
@@ -36,7 +37,8 @@ class Task:
     """One instruction and the rule that verifies a response to it.
 
     `id` is stable over releases that keep the prompt; `answer` is the canonical answer where there
-    is one; `check` is JSON-serialisable data for `verify_check`.
+    is one; `check` is JSON-serialisable data for `verify_check`; `solution` is a response that the
+    rule accepts, made by a pattern, for supervised training.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Task:
     category: str
     answer: str | None
     check: dict[str, Any] = field(hash=False)
+    # Not part of what a task is: runs that began without it go on with it.
+    solution: str = field(default="", repr=False, compare=False)
 
 
 def _all(*checks: Check) -> Check:
@@ -71,9 +75,11 @@ def split_of(item: str) -> TaskSplit:
     return "fit" if place < 0.6 else "dev" if place < 0.8 else "test"
 
 
-def _task(category: str, prompt: str, check: Check, answer: str | None = None) -> Task:
+def _task(
+    category: str, prompt: str, check: Check, solution: str, answer: str | None = None
+) -> Task:
     digest = blake2b(prompt.encode(), digest_size=5).hexdigest()
-    return Task(f"{category}-{digest}", prompt, category, answer, check)
+    return Task(f"{category}-{digest}", prompt, category, answer, check, solution)
 
 
 def _rows(table: str, split: TaskSplit) -> Iterator[list[str]]:
@@ -99,7 +105,8 @@ def _facts(split: TaskSplit) -> Iterator[Task]:
             {"kind": "any_of", "phrases": answers},
             {"kind": "word_count", "low": 1, "high": ANSWER_WORDS},
         )
-        yield _task("facts", prompt, check, answers[0])
+        solution = _pick(solutions.FACTS, "solution", question).format(answer=answers[0])
+        yield _task("facts", prompt, check, solution, answers[0])
 
 
 SUM_FORMS = (
@@ -126,7 +133,7 @@ def _sums(split: TaskSplit) -> Iterator[Task]:
             form = _pick(SUM_FORMS, "sums", item)
             prompt = form.format(a=a, b=b)
             check: Check = {"kind": "last_number", "value": low + high}
-            yield _task("sums", prompt, check, str(low + high))
+            yield _task("sums", prompt, check, f"{a} + {b} = {low + high}", str(low + high))
 
 
 TOPIC_FORMS: dict[str, tuple[str, ...]] = {
@@ -199,7 +206,10 @@ def _about_topics(category: str, split: TaskSplit) -> Iterator[Task]:
         form = _pick(TOPIC_FORMS[category], category, topic)
         prompt = form.format(topic=topic, one=one, two=two, avoid=avoid, limit=limit)
         check = _topic_check(category, one, two, avoid, limit)
-        yield _task(category, prompt, check)
+        form = _pick(solutions.TOPICS[category], "solution", topic)
+        headline = solutions.title_case(topic)
+        solution = form.format(topic=topic, one=one, two=two, headline=headline)
+        yield _task(category, prompt, check, solution)
 
 
 _VERB = re.compile(r"\[([^|\]]+)\|([^\]]+)\]")
@@ -246,17 +256,20 @@ def _past(split: TaskSplit) -> Iterator[Task]:
             COMPLETE,
         )
         prompt = _pick(PAST_FORMS, "past", line).format(present_sentence)
-        yield _task("past", prompt, check, past_sentence)
+        yield _task("past", prompt, check, past_sentence, past_sentence)
 
 
 CATEGORIES: tuple[str, ...] = ("facts", "sums", *TOPIC_FORMS, "past")
 
 
-def _pool(category: str, split: TaskSplit) -> list[Task]:
+# The tables never change, and a run reads a split several times: to train, to measure, to tell in
+# its manifest what it was trained on.
+@functools.cache
+def _pool(category: str, split: TaskSplit) -> tuple[Task, ...]:
     makers = {"facts": _facts, "sums": _sums, "past": _past}
     if category in makers:
-        return list(makers[category](split))
-    return list(_about_topics(category, split))
+        return tuple(makers[category](split))
+    return tuple(_about_topics(category, split))
 
 
 def generate(split: TaskSplit, n: int | None = None, seed: int = 0) -> list[Task]:

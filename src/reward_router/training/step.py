@@ -271,6 +271,9 @@ class Trainer:
         """Losses of one micro-batch, with gradient where it is enabled."""
         part = pairs[rows]
         size_M = len(part)
+        if self.config.supervised:
+            token_MT, mask_MT = self._logps(self.model, self._encode(part, "chosen"))
+            return nll(token_MT, mask_MT, self.config.nll_reduction, size.mean_tokens)
         # Chosen and rejected in one forward pass: the prompt's states may be shared.
         token_BT, mask_BT = self._both(self.model, part)
         logp_B = (token_BT * mask_BT).sum(1)
@@ -329,7 +332,7 @@ class Trainer:
         """
         zero_P = torch.zeros(len(pairs), device=self.accelerator.device)
         no_kl = zero_P.sum()
-        if self.config.loss == "nll":
+        if self.config.loss in ("nll", "sft"):
             return _Reference(zero_P, zero_P, no_kl, same=False)
 
         # KTO needs its KL term before the first pass, so it is never filled in by one.

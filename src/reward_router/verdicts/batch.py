@@ -61,6 +61,8 @@ class Verdicts:
         seconds: per arm, what its requests took.
         load_seconds: what loading models took.
         rankings: per (unit, cell), what a committee thinks of its responses.
+        gaps: per (unit, cell), (N, N) how far its first response is above its second, where that
+            is no difference of scores: a majority's votes.
     """
 
     scores: list[list[Float]] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Verdicts:
     seconds: dict[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
     rankings: dict[Place, "Ranking"] = field(default_factory=dict)
+    gaps: dict[Place, Float] = field(default_factory=dict)
 
     @classmethod
     def silent(cls, units: Sequence[Unit]) -> "Verdicts":

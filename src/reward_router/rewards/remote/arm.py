@@ -284,9 +284,15 @@ class RemoteArm:
 
     def _ask(self, questions: Sequence[Question], remember: bool) -> list[Heard]:
         """One answer a question: what the cache knows, and one request for each of the others."""
-        fingerprint = self.watch.fingerprint if self.watch else ""
-        keys = [request_key(fingerprint, self.wire.url, question.body) for question in questions]
-        kept_values = [self.memory.get(key) if remember else None for key in keys]
+        keys: list[bytes] = []
+        kept_values: list[Any] = [None] * len(questions)
+        remember = remember and self.policy.cache is not False
+        if remember:
+            fingerprint = self.watch.fingerprint if self.watch else ""
+            keys = [
+                request_key(fingerprint, self.wire.url, question.body) for question in questions
+            ]
+            kept_values = [self.memory.get(key) for key in keys]
         # What the cache holds costs nothing now.
         heard = [Heard(value, price=0.0) for value in kept_values]
 

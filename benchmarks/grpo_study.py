@@ -28,7 +28,7 @@ from grpo_report import report
 from reward_router.chat import Prompt
 from reward_router.config import Config, DataConfig, PolicyConfig, TrainConfig, validate
 from reward_router.distributed import Ranks
-from reward_router.evaluate import Gold, Measurement, measure
+from reward_router.evaluate import GoldMeasured, Measurement, measure_gold
 from reward_router.examples import Example, load_examples
 from reward_router.keyed import rng, uniform
 from reward_router.rewards.defaults import default_arms
@@ -207,9 +207,9 @@ def run(variant: str, seed: int, setup: Settings, out: Path) -> dict[str, Any]:
     how = Measurement(samples=setup.samples, batch=128)
     before_file = out / "before.json"
     if before_file.is_file():
-        before = Gold(**json.loads(before_file.read_text(encoding="utf-8")))
+        before = GoldMeasured(**json.loads(before_file.read_text(encoding="utf-8")))
     else:
-        before = measure(policy, held_out, Ranks("cpu"), how)
+        before = measure_gold(policy, held_out, Ranks("cpu"), how)
         before_file.write_text(json.dumps(before.to_json()), encoding="utf-8")
     pool = examples_of("train")
     order = rng(seed, "data", 0).permutation(len(pool))
@@ -219,7 +219,7 @@ def run(variant: str, seed: int, setup: Settings, out: Path) -> dict[str, Any]:
     trainer = train(policy, reward, examples, setup, seed)
     trained = time.perf_counter()
     policy.sync()
-    after = measure(policy, held_out, Ranks("cpu"), how)
+    after = measure_gold(policy, held_out, Ranks("cpu"), how)
     logs = [log for log in trainer.state.log_history if "reward" in log]
     completions = setup.steps * setup.prompts * setup.generations
     return {

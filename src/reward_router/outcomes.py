@@ -101,10 +101,13 @@ class Trained:
 
     def write(self, unit: int, outcome: Outcome) -> None:
         """Put the losses of a unit's own pairs into its outcome."""
+        # A step that was skipped has losses that are not finite: they say nothing.
         if self.skipped:
             return
         own_pairs = [p for p, owner in enumerate(self.owner) if owner == unit]
         outcome.loss_P = [float(self.loss_P[p]) for p in own_pairs]
+
+        # Only payoffs that ask for them have the losses after the step, or under every arm's label.
         if self.after_P is not None:
             outcome.after_P = [float(self.after_P[p]) for p in own_pairs]
         if self.loss_PK is not None:
@@ -171,9 +174,11 @@ class PayoffRule:
             if payoff is not None:
                 payoffs[outcome.decision_id] = payoff
         self.counts["no_payoff"] += len(outcomes) - len(payoffs)
-        if self.kind.together is not None:
+
+        together = self.kind.together
+        if together is not None:
             # Some payoffs are only known beside the others of their batch.
-            values = self.kind.together(list(payoffs.values()))
+            values = together(list(payoffs.values()))
             payoffs = dict(zip(payoffs, values, strict=True))
         return payoffs
 

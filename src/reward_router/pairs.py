@@ -69,16 +69,19 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     beats_NN = _beats(gap_NN, margin, finished_N, truncated)
     if allowed_NN is not None:
         beats_NN &= allowed_NN
+
+    n_responses = len(responses)
     paired_texts: set[frozenset[str]] = set()
     candidates: list[tuple[int, int]] = []
-    for winner in range(len(responses)):
-        for loser in range(len(responses)):
+    for winner in range(n_responses):
+        for loser in range(n_responses):
             texts = frozenset((str(responses[winner]), str(responses[loser])))
             # Two responses may share a text: the pair would come twice and count twice.
             is_new = len(texts) == 2 and texts not in paired_texts
             if beats_NN[winner, loser] and is_new:
                 paired_texts.add(texts)
                 candidates.append((winner, loser))
+
     if len(candidates) <= per_prompt:
         return candidates
     if pick == "widest":

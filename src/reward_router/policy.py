@@ -335,9 +335,11 @@ class Policy:
         rows = [self.prompt_ids(prompt) for prompt in prompts]
         width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id
+
         tokens = []
         mask = []
         for ids in rows:
+            # On the left, so that every response begins right behind its prompt.
             padding = width - len(ids)
             tokens.append([pad] * padding + ids)
             mask.append([0] * padding + [1] * len(ids))
@@ -577,15 +579,16 @@ class _KeyedDraws:
     def __init__(self, policy: Policy, ids: list[str], how: Decoding) -> None:
         self.temperature = how.temperature
         self.top_p = policy.config.top_p
+        # Greedy decoding draws nothing.
         if how.temperature > 0:
             uniforms = []
             for prompt_id in ids:
                 for number in range(how.n):
+                    # One stream a response: what it gets does not depend on its neighbours.
                     draw = rng(*how.stream, f"{prompt_id}/{number}")
                     uniforms.append(draw.random(how.limit))
-            self.uniform_BT = torch.tensor(
-                np.array(uniforms), dtype=torch.float64, device=policy.device
-            )
+            numbers = np.array(uniforms)
+            self.uniform_BT = torch.tensor(numbers, dtype=torch.float64, device=policy.device)
 
     def next(self, logits_BV: Tensor, rows_B: Tensor, t: int) -> Tensor:
         """(B,) token ids.

@@ -207,9 +207,11 @@ def _swift(
     turns = chat.messages(row[held["messages"]], "messages")
     if turns[-1]["role"] != "assistant" or len(turns) < 2:
         raise Unreadable("messages must end with the assistant's turn, the chosen response")
+
     start = _simple(turns[:-1])
-    rejected = row[worse] if _several(row[worse]) else [row[worse]]
     chosen = _reply(turns[-1])
+    # One rejected response, or several to the same prompt.
+    rejected = row[worse] if _several(row[worse]) else [row[worse]]
     return [
         Preference(start, chosen, response(other, start, "rejected_response")) for other in rejected
     ]
@@ -427,10 +429,13 @@ def _given_prompt(
 
 def _with_system(plain: Prompt, row: DataRow, held: Held) -> Prompt:
     """The prompt with the system turn that the row holds in a column of its own."""
-    system = next((row[held[name]] for name in _SYSTEMS if name in held), None)
+    systems = (row[held[name]] for name in _SYSTEMS if name in held)
+    system = next(systems, None)
     if not isinstance(system, str) or not system.strip():
         return plain
+
     turns = _turns(plain)
+    # The conversation's own system turn comes first.
     if turns[0]["role"] == "system":
         return turns
     return [{"role": "system", "content": system}, *turns]

@@ -133,17 +133,19 @@ def answer_one_row(
     ``pool.unready: warn``, a run that goes on (``refuse`` false) and a server that is away only
     warn: that may pass.
     """
-    # Prompts at both ends and in the middle: files are often sorted by length or source.
-    places = sorted({0, len(examples) // 2, len(examples) - 1}) if examples else []
+    # The first prompt, the one in the middle and the last: data are often sorted.
+    last = len(examples) - 1
+    places = sorted({0, len(examples) // 2, last}) if examples else []
     prompts: list[Prompt] = [examples[i].prompt for i in places[:ROWS]]
     by_name = {spec.name: spec for spec in specs}
     for arm in pool.order(by_name):
         result = pool.score(arm, prompts, [RESPONSES] * len(prompts))
         if result.ok:
             continue
-        if result.refused or (
-            refuse and config.pool.unready == "refuse" and not _away(by_name[arm], result)
-        ):
+
+        # An arm that is only away now may be back when the run needs it.
+        must_answer = refuse and config.pool.unready == "refuse"
+        if result.refused or (must_answer and not _away(by_name[arm], result)):
             raise InputError(
                 f"arm {arm!r} cannot answer a real prompt: {result.error} "
                 "(pool.unready: warn goes on all the same)"

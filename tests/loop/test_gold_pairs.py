@@ -22,8 +22,8 @@ EXAMPLE = Example("e", "Say an even number.", "numbers", lambda r: int(r) % 2 ==
 
 @pytest.mark.parametrize("per_prompt", [1, 3, 99])
 def test_pairs_are_right_above_wrong_and_drawn_by_key(per_prompt: int) -> None:
-    rows = gold.pairs_of(EXAMPLE, ["1", "2", "2", "3", "4", " "], per_prompt, 7)
-    assert rows == gold.pairs_of(EXAMPLE, ["1", "2", "2", "3", "4", " "], per_prompt, 7)
+    rows = gold.gold_pairs_of(EXAMPLE, ["1", "2", "2", "3", "4", " "], per_prompt, 7)
+    assert rows == gold.gold_pairs_of(EXAMPLE, ["1", "2", "2", "3", "4", " "], per_prompt, 7)
     found = {(r["chosen"], r["rejected"]) for r in rows}
     assert len(rows) == len(found) == min(per_prompt, 4)
     assert found <= {(c, w) for c in "24" for w in "13"}
@@ -33,7 +33,7 @@ def test_pairs_are_right_above_wrong_and_drawn_by_key(per_prompt: int) -> None:
 
 @pytest.mark.parametrize("responses", [["2", "4"], ["1", "3"], ["2", "2"], []])
 def test_a_prompt_that_is_all_right_or_all_wrong_gives_none(responses: list[str]) -> None:
-    assert gold.pairs_of(EXAMPLE, responses, 2, 0) == []
+    assert gold.gold_pairs_of(EXAMPLE, responses, 2, 0) == []
 
 
 def test_the_file_is_what_fit_prior_reads(

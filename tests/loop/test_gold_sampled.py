@@ -71,7 +71,7 @@ def test_a_run_measures_both_kinds_and_shares_what_is_known(
         "gold on held-out prompts, under sampling, 2 a prompt", "gold on held-out prompts, greedy",
     ]  # fmt: skip
     measured = []
-    real = run.measure
+    real = run.measure_gold
 
     def counted(*args: Any) -> GoldMeasured:
         measured.append(args[3].samples)

@@ -40,7 +40,7 @@ def history(rows: Sequence[Sequence[float]]) -> list[Any]:
 @given(histories)
 def test_what_is_kept(rows: list[list[float]]) -> None:
     seen = history(rows)
-    kept, best, last = looks.kept(seen), looks.best(seen), seen[-1]
+    kept, best, last = looks.kept_look(seen), looks.best(seen), seen[-1]
     golds = [look.gold for look in seen]
     assert best.gold == max(golds)
     assert all(g < best.gold for g in golds[: seen.index(best)])  # ties go to the earlier
@@ -66,7 +66,7 @@ def clearly_above(look: Any, other: Any) -> bool:
 def test_one_prompt_alone_is_never_enough() -> None:
     for prompts in range(2, 60):
         alone = [0.5] + [0.0] * (prompts - 1)
-        assert looks.kept(history([[0.0] * prompts, alone])).step == 0
+        assert looks.kept_look(history([[0.0] * prompts, alone])).step == 0
 
 
 def test_labels_that_say_nothing_seldom_change_the_model() -> None:
@@ -79,7 +79,7 @@ def test_labels_that_say_nothing_seldom_change_the_model() -> None:
     runs = [
         history([base[i].tolist(), later[0, i].tolist(), later[1, i].tolist()]) for i in range(400)
     ]
-    trained = np.mean([looks.kept(run).step > 0 for run in runs])
+    trained = np.mean([looks.kept_look(run).step > 0 for run in runs])
     luckiest = np.mean([looks.best(run).step > 0 for run in runs])
     assert trained < 0.2
     assert trained < 0.6 * luckiest

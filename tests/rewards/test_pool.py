@@ -129,7 +129,7 @@ def test_too_slow_is_a_timeout_and_the_arm_stays_busy_until_it_returns():
 def test_least_recently_used_model_leaves_and_shared_models_count_once(monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        pool_module, "load", lambda source: loaded.append(source.model) or tiny_llama()
+        pool_module, "load_model", lambda source: loaded.append(source.model) or tiny_llama()
     )
     arm = {
         name: ArmSpec(name, "loglik", model, {"reduction": reduction})
@@ -150,7 +150,7 @@ def test_least_recently_used_model_leaves_and_shared_models_count_once(monkeypat
 def test_arms_in_memory_come_first_and_each_model_is_loaded_once(monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        pool_module, "load", lambda source: loaded.append(source.model) or tiny_llama()
+        pool_module, "load_model", lambda source: loaded.append(source.model) or tiny_llama()
     )
     specs = {n: ArmSpec(n, "loglik", n[0]) for n in ("a1", "b1", "c1", "a2", "b2")}
     specs["short"] = LENGTH

@@ -169,14 +169,16 @@ class _Run:
     def batches(self, e: EncoderConfig, steps: int) -> Iterator[Int]:
         """Places among the training rows, one batch a step, every pass in its own order."""
         done = 0
+        size = e.batch_pairs
         for epoch in range(e.epochs):
+            # Every pass in an order of its own, by key: every machine draws the same.
             draw = rng(self.config.seed, "order", epoch, "tune")
             order_P = draw.permutation(len(self.train_rows))
-            for start in range(0, len(order_P), e.batch_pairs):
+            for start in range(0, len(order_P), size):
                 if done == steps:
                     return
                 done += 1
-                yield order_P[start : start + e.batch_pairs]
+                yield order_P[start : start + size]
 
     def outputs(self, rows: Int) -> tuple[Tensor, Tensor]:
         """Cosines and logits of rows of the whole data, through encoder and head.

@@ -61,6 +61,8 @@ class JudgePayoff:
             answer = self.pool.score(self.arm, [prompt], [responses])
             if not answer.ok:  # no payoff, which the run counts; never an invented one
                 continue
+
+            # How often the arm orders two responses as the judge does.
             judge_N = np.asarray(answer.scores_BN, dtype=np.float64)[0]
             share = order_accuracy(score_N, judge_N)
             if share is not None:

@@ -290,11 +290,12 @@ def collect(
 def _cells(row: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Scores of a and b by arm; an arm that abstained is left out."""
     verdicts = {arm: _VERDICTS[verdict] for arm, verdict in row["verdicts"].items()}
-    scores = {
-        arm: pair
-        for arm, pair in row["scores"].items()
-        if not (math.isnan(pair[0]) or math.isnan(pair[1]))
-    }
+    scores = {}
+    for arm, pair in row["scores"].items():
+        # A score on one side alone orders nothing.
+        abstained = math.isnan(pair[0]) or math.isnan(pair[1])
+        if not abstained:
+            scores[arm] = pair
     return verdicts | scores
 
 
@@ -303,12 +304,15 @@ def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
     if cost is None:
         return {}
     by_arm = cost if isinstance(cost, Mapping) else dict.fromkeys(cells, cost)
+    prices = {}
     try:
-        prices = {
-            arm: float(price) for arm, price in by_arm.items() if arm in cells and price is not None
-        }
+        for arm, price in by_arm.items():
+            # An arm that gave no score was not paid.
+            if arm in cells and price is not None:
+                prices[arm] = float(price)
     except (TypeError, ValueError, OverflowError):
         return f"cost {chat.shown(cost)!r} is no number"
+
     allowed = all(0 <= price < math.inf for price in prices.values())
     return prices if allowed else f"cost {chat.shown(cost)!r}, allowed: 0 or more"
 

@@ -121,21 +121,24 @@ def run_all(
     settings: ReplaySettings,
 ) -> dict[str, list[Run]]:
     """Runs of each plan by its label; the same whatever the number of worker processes."""
-    fitted = [p for p in plans if p.cross_fitted]
-    runs: dict[str, list[Run]] = {p.label: [] for p in plans}
-    foldings: dict[str, list[MethodScores]] = {p.label: [] for p in fitted}
+    fitted = [plan for plan in plans if plan.cross_fitted]
+    runs: dict[str, list[Run]] = {plan.label: [] for plan in plans}
+    foldings: dict[str, list[MethodScores]] = {plan.label: [] for plan in fitted}
     jobs = _jobs(plans, fitted, conditions.repeats, settings.seeds)
+
     done = 0
     for chunk in _mapped(jobs, records, contexts, conditions, settings.workers):
         done += len(chunk)
         settings.tick(done, len(jobs))
         for result in chunk:
+            # A run is one plan's; a folding holds all cross-fitted plans at once.
             if isinstance(result, tuple):
                 label, run = result
                 runs[label].append(run)
                 continue
             for label, judged in result.items():
                 foldings[label].append(judged)
+
     for plan in fitted:
         repeats = foldings[plan.label]
         if plan.kind == "online":
@@ -293,27 +296,35 @@ def _entry(
     own_R: Float,
     reference: Mapping[str, tuple[float, Float]],
 ) -> Json:
-    accuracy_P = np.mean([r.accuracy_P for r in runs], axis=0)
-    some_right_P = records.correct_PK.max(axis=1) > 0.5
-    per_run = [float(r.accuracy_P.mean()) for r in runs]
+    accuracy_P = np.mean([run.accuracy_P for run in runs], axis=0)
+    share_K = np.mean([run.share_K for run in runs], axis=0)
+    per_run = [float(run.accuracy_P.mean()) for run in runs]
     point = float(accuracy_P.mean())
+
+    # Rows that some arm gets right: nobody can be right on the others.
+    some_right_P = records.correct_PK.max(axis=1) > 0.5
+    some_right = None
+    if some_right_P.any():
+        some_right = float(accuracy_P[some_right_P].mean())
+    sd_between_runs = 0.0
+    if len(runs) > 1:
+        sd_between_runs = float(np.std(per_run, ddof=1))
+
     best_P, category_P = hindsight(records)
-    some_right = float(accuracy_P[some_right_P].mean()) if some_right_P.any() else None
-    share_K = np.mean([r.share_K for r in runs], axis=0)
     entry: Json = {
         "kind": plan.kind,
         "accuracy": point,
         "ci95": percentile_interval(own_R),
         "accuracy_some_right": some_right,
-        "calls_per_row": float(np.mean([r.calls for r in runs])),
-        "cost_per_row": float(np.mean([r.cost for r in runs])),
+        "calls_per_row": float(np.mean([run.calls for run in runs])),
+        "cost_per_row": float(np.mean([run.cost for run in runs])),
         "regret": float((best_P - accuracy_P).sum()),
         "regret_vs_category_best": float((category_P - accuracy_P).sum()),
         "vs_best_single": _difference(point, own_R, reference["best"]),
         "vs_uniform": _difference(point, own_R, reference["uniform"]),
         "share": dict(zip(records.arms, share_K.tolist(), strict=True)),
         "runs": len(runs),
-        "sd_between_runs": float(np.std(per_run, ddof=1)) if len(runs) > 1 else 0.0,
+        "sd_between_runs": sd_between_runs,
     }
     if plan.learns_online:
         entry |= _over_time(runs)

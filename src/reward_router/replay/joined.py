@@ -42,9 +42,10 @@ class Parts:
         n_rows = sum(map(len, blocks))
         ordered = []
         for chosen_P in (self.train_P, self.test_P):
-            chosen = np.zeros(n_rows, dtype=bool)
-            chosen[chosen_P] = True
-            among = (rows[chosen[rows]] for rows in blocks)
+            is_chosen_P = np.zeros(n_rows, dtype=bool)
+            is_chosen_P[chosen_P] = True
+            # Blocks keep their order, and lose the rows of the other part.
+            among = (rows[is_chosen_P[rows]] for rows in blocks)
             ordered += [rows for rows in among if len(rows)]
         return ordered
 

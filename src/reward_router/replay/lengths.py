@@ -37,15 +37,24 @@ def lengths(records: Records) -> Json | None:
         return None
     gap_P = records.length_P2[:, 0] - records.length_P2[:, 1]
     unequal_P = np.isfinite(gap_P) & (gap_P != 0)
-    if unequal_P.sum() < FEWEST_ROWS:
+    n_unequal = int(unequal_P.sum())
+    if n_unequal < FEWEST_ROWS:
         return None
-    shorter_P = 0.5 - 0.5 * np.sign(np.nan_to_num(gap_P)) * records.label_P
-    boot = bootstrap(records.group_P)
+
+    # 1 where the better response is the shorter one, 1/2 where both are of one length.
+    side_P = np.sign(np.nan_to_num(gap_P))
+    shorter_P = 0.5 - 0.5 * side_P * records.label_P
     share = float(shorter_P[unequal_P].mean())
+    boot = bootstrap(records.group_P)
     low, high = percentile_interval(boot.replicate([shorter_P], unequal_P.astype(np.float64)))
-    winner = "shorter" if low > BIASED else "longer" if high < 1 - BIASED else None
+    winner = None
+    if low > BIASED:
+        winner = "shorter"
+    elif high < 1 - BIASED:
+        winner = "longer"
+
     result: Json = {
-        "rows": int(unequal_P.sum()),
+        "rows": n_unequal,
         "shorter": share,
         "ci95": (low, high),
         "winner": winner,

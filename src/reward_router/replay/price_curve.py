@@ -33,18 +33,20 @@ def price_curve(
     Every row is judged by what was learned on other prompts (the first folding of the cross-fitted
     methods). O(folds) fits.
     """
-    # Prices are for a call of mean cost; the committee's are in the file's own unit.
     unit = float(records.price_PK.mean()) or 1.0
     options = {"max_calls": max_calls, "gate": "off", "weights": "safe"}
     total = np.zeros((len(CURVE_PRICES), 3))
     judged_rows = 0
     for split in splits(records, contexts, n_folds, 0, parts):
         judged_rows += len(split.test_P)
+        price_TK = records.price_PK[split.test_P]
+        # One fit for all prices: they change when to stop, not what was learned.
         judge = fitted_committee(split, CURVE_PRICES[0] / unit, options)
         for i, price in enumerate(CURVE_PRICES):
             accuracy_T, calls_TK = judged_at(judge, split, price / unit)
-            spent = (calls_TK * records.price_PK[split.test_P]).sum()
+            spent = (calls_TK * price_TK).sum()
             total[i] += accuracy_T.sum(), calls_TK.sum(), spent
+
     accuracy, calls, cost = (total / judged_rows).T.tolist()
     return {
         "price": [price / unit for price in CURVE_PRICES],

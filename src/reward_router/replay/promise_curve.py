@@ -65,9 +65,14 @@ def _judged(plan: CommitteePlan, promise: Promise, split: Split) -> list[float]:
     """Answered, wrong, calls over the judged rows; whether it was promised, and the bound."""
     records = split.records
     test_P = split.test_P
-    log_odds_T, called_TK = walk(plan, records.margins_PK[test_P], records.category_P[test_P], 0.0)
-    answered_T = (np.abs(log_odds_T) >= promise.threshold) & (log_odds_T != 0)
-    wrong_T = answered_T & (np.sign(log_odds_T) != records.label_P[test_P])
+    margins_TK = records.margins_PK[test_P]
+    log_odds_T, called_TK = walk(plan, margins_TK, records.category_P[test_P], 0.0)
+
+    # Answered where it is sure enough; a tie is no answer, however low the threshold.
+    sure_T = np.abs(log_odds_T) >= promise.threshold
+    answered_T = sure_T & (log_odds_T != 0)
+    is_wrong_T = np.sign(log_odds_T) != records.label_P[test_P]
+    wrong_T = answered_T & is_wrong_T
     bound = promise.bound if promise.kept else 0.0
     return [
         float(answered_T.sum()),

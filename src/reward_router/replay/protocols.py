@@ -174,12 +174,15 @@ def _first_seen(unit_V: Int) -> Int:
 
 def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int) -> Run:
     """A run's account from the probabilities at each row and the order of the rows."""
-    # The mean over the router's own distribution: the same expectation as one draw's, less noise.
+    # The expectation over the run's own probabilities, not of the one draw it learned from.
     accuracy_P = np.einsum("pk,pk->p", probs_PK, records.correct_PK)
     price = float(np.einsum("pk,pk->", probs_PK, records.price_PK)) / len(records)
     # Calls that the payoff costs are of no particular arm: they are priced at the mean.
     extra = extra_calls * float(records.price_PK.mean())
+
     best_P, category_P = hindsight(records)
+    regret_P = best_P - accuracy_P
+    category_regret_P = category_P - accuracy_P
     # Rounded up: the last third has no more than a third of the rows.
     late_P = visit_P[-(-2 * len(visit_P) // 3) :]
     return Run(
@@ -188,8 +191,8 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
         cost=price + extra,
         calls=1.0 + extra_calls,
         share_TK=_binned(probs_PK[visit_P]),
-        regret_T=_curve((best_P - accuracy_P)[visit_P]),
-        category_regret_T=_curve((category_P - accuracy_P)[visit_P]),
+        regret_T=_curve(regret_P[visit_P]),
+        category_regret_T=_curve(category_regret_P[visit_P]),
         last_third=_late(accuracy_P[late_P], best_P[late_P]),
     )
 

@@ -100,11 +100,14 @@ def _fits(
     Else it would be joined to other pairs.
     """
     n = len(item.scores_N)
+    # A result alone fits any number of completions.
     if n == 0:
         return True
-    first, correct, before = shapes.setdefault(item.key, (arm, item.num_correct, n))
+    own_shape = (arm, item.num_correct, n)
+    first, correct, before = shapes.setdefault(item.key, own_shape)
     if (correct, before) == (item.num_correct, n):
         return True
+
     why = f"{item.num_correct} correct of {n} completions; in {first} it has {correct} of {before}"
     problems.append((f"{arm} item {item.id} of {item.subset}", why))
     return False

@@ -59,8 +59,10 @@ def stream(
         p_BK, arm_B, propensity_B = decide(row_B)
         probs_PK[row_B] = p_BK
         seen += len(row_B)
+
         # Payoffs of a block are due only after all of it was decided, even without a delay.
-        waiting.append((seen + delay, row_B, arm_B, propensity_B))
+        due_at = seen + delay
+        waiting.append((due_at, row_B, arm_B, propensity_B))
         while waiting and waiting[0][0] <= seen:
             _, due_B, arm_B, propensity_B = waiting.popleft()
             learn(due_B, arm_B, propensity_B)

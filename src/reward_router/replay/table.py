@@ -99,18 +99,23 @@ def _main_table(result: Json, width: int) -> LiteralTable:
     Names are cut in the middle, numbers never.
     """
     rows = list(_rows(result))
-    priced = any(abs(e["cost_per_row"] - e["calls_per_row"]) > 1e-6 for _, e in rows)
+    priced = any(abs(entry["cost_per_row"] - entry["calls_per_row"]) > 1e-6 for _, entry in rows)
     columns = list(_COLUMNS)
     if width < _WIDE:
-        columns = [c for c in columns if c not in ("kind", "95 %", "cost", "regret")]
+        less_needed = ("kind", "95 %", "cost", "regret")
+        columns = [column for column in columns if column not in less_needed]
         # Where calls have prices of their own, the number of calls does not say what was paid.
         if priced:
             columns.insert(-1, "cost")
+
     cells: dict[str, list[str]] = {}
     for column in columns:
         text_of = _COLUMNS[column]
         cells[column] = [text_of(entry) for _, entry in rows]
-    names = [label + (" *" if label == result["best_single"] else "") for label, _ in rows]
+    names = []
+    for label, _ in rows:
+        is_best = label == result["best_single"]
+        names.append(f"{label} *" if is_best else label)
     return _table(names, cells, width, {"kind", _VERSUS})
 
 

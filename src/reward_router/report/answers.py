@@ -59,16 +59,23 @@ def changed(samples: Sequence[Json]) -> tuple[list[ChangedAnswer], int]:
         sides: Mapping[str, dict[tuple[str, int], Json]] = {"before": {}, "after": {}}
         for row in samples:
             if row.get("kind") == kind and row["when"] in sides:
-                sides[row["when"]][row["id"], row.get("sample", 0)] = row
-        both = sorted(sides["before"].keys() & sides["after"].keys())
-        if both:
-            pairs = [(sides["before"][key], sides["after"][key]) for key in both]
-            differing = [
-                ChangedAnswer(before.get("category") or "", _text(before["prompt"]), before, after)
-                for before, after in pairs
-                if before["response"] != after["response"]
-            ]
-            return differing, len(both)
+                place = (row["id"], row.get("sample", 0))
+                sides[row["when"]][place] = row
+        before = sides["before"]
+        after = sides["after"]
+        both = sorted(before.keys() & after.keys())
+        if not both:
+            continue
+
+        # Drawn from the same uniforms: a sample that differs is the training's doing.
+        differing = []
+        for place in both:
+            old = before[place]
+            new = after[place]
+            if old["response"] != new["response"]:
+                category = old.get("category") or ""
+                differing.append(ChangedAnswer(category, _text(old["prompt"]), old, new))
+        return differing, len(both)
     return [], 0
 
 

@@ -158,9 +158,14 @@ def _common_frame(charts: Sequence[DotPanel], within: Sequence[float]) -> Frame:
         ys += [*panel.line[1], *panel.dots[1]]
         if panel.band is not None:
             bands += chain.from_iterable(panel.band)
+
     whole = frame_around(xs, ys + bands)
-    low = min(ys, default=0.0) if within else whole.low_y
-    high = max(ys, default=1.0) if within else whole.high_y
+    low = whole.low_y
+    high = whole.high_y
+    # Values that are always shown end the axis: bands may reach beyond what is possible.
+    if within:
+        low = min(ys, default=0.0)
+        high = max(ys, default=1.0)
     return Frame(
         whole.low_x, whole.high_x, low, high, 316, 180, left=56, right=10, top=26, bottom=42
     )

@@ -131,7 +131,10 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
     bottom = frame.height - frame.bottom
     right = frame.width - frame.right
     out = []
-    for value in ticks(frame.low_y, frame.high_y, 5 if frame.height > 200 else 4):
+
+    # The y axis: a grid line and a number for each tick.
+    n_ticks = 5 if frame.height > 200 else 4
+    for value in ticks(frame.low_y, frame.high_y, n_ticks):
         y = frame.y(value)
         if grid:
             ends = f'x1="{frame.left}" x2="{right}" y1="{y}" y2="{y}"'
@@ -140,6 +143,8 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
             out.append("")
         place = f'x="{frame.left - 7}" y="{y + 4}" text-anchor="end"'
         out.append(f'<text {place} class="small">{number_text(value, percent)}</text>')
+
+    # The x axis: a short mark and a number for each tick, then its line and its title.
     for value in _x_ticks(frame):
         x = frame.x(value)
         out.append(f'<line x1="{x}" x2="{x}" y1="{bottom}" y2="{bottom + 4}" stroke="{FAINT}"/>')
@@ -148,6 +153,7 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
     ends = f'x1="{frame.left}" x2="{right}" y1="{bottom}" y2="{bottom}"'
     out.append(f'<line {ends} stroke="{FAINT}"/>')
     out.append(axis_title(frame, x_label))
+
     if not y_label:
         return out
     middle = (frame.top + bottom) / 2

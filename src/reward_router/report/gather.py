@@ -181,8 +181,10 @@ def rolling_shares(
         weights = [float(row.get(arm) or 0.0) for row in rows]
         sums[arm] = trailing(weights, window)
     totals = [math.fsum(column) for column in zip(*sums.values(), strict=True)]
+
     shares = {}
     for arm, values in sums.items():
+        # Steps without a decision have no shares, and no division by 0.
         pairs = zip(values, totals, strict=True)
         shares[arm] = [value / total if total > 0 else 0.0 for value, total in pairs]
     return shares

@@ -314,22 +314,27 @@ def posterior(e: Evidence) -> str:
 def _belief(
     scale: marks.Scale, arm: str, index: int, mean: list[float], half: list[float]
 ) -> list[str]:
-    if math.isnan(mean[-1]):
+    first_mean = mean[0]
+    last_mean = mean[-1]
+    if math.isnan(last_mean):
         return [arm, "-", "-", "-"]
-    last = min(max(mean[-1], 0.0), 1.0)
+
+    # Drawn within [0, 1], where payoffs lie; written as it is.
+    last = min(max(last_mean, 0.0), 1.0)
     ends = None
     if not math.isnan(half[-1]):
-        ends = (max(0.0, mean[-1] - half[-1]), min(1.0, mean[-1] + half[-1]))
-    start = None if math.isnan(mean[0]) else min(max(mean[0], 0.0), 1.0)
-    words = f"{arm}: {mean[-1]:.2f} \u00b1 {half[-1]:.2f}"
-    mark = marks.value(scale, last, ends, start, ink=colour(index), what=words)
-    first = "-" if math.isnan(mean[0]) else f"{mean[0]:.2f} \u00b1 {half[0]:.2f}"
-    return [
-        marks.coloured_name(cut(arm, 40), colour(index)),
-        first,
-        f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f}",
-        mark,
-    ]
+        ends = (max(0.0, last_mean - half[-1]), min(1.0, last_mean + half[-1]))
+    start = None
+    first = "-"
+    if not math.isnan(first_mean):
+        start = min(max(first_mean, 0.0), 1.0)
+        first = f"{first_mean:.2f} \u00b1 {half[0]:.2f}"
+
+    now = f"{last_mean:.2f} \u00b1 {half[-1]:.2f}"
+    ink = colour(index)
+    mark = marks.value(scale, last, ends, start, ink=ink, what=f"{arm}: {now}")
+    name = marks.coloured_name(cut(arm, 40), ink)
+    return [name, first, now, mark]
 
 
 def _added(e: Evidence) -> tuple[float, str]:

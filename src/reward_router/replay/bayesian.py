@@ -32,6 +32,7 @@ from reward_router.replay.protocols import Outcome, Run, Split, rows_by_group, s
 from reward_router.replay.records import Records
 from reward_router.replay.stream import Paid, play, play_batches
 from reward_router.replay.weighted import WeightedScore, best_of
+from reward_router.routers.guard import checked_decision_margin
 from reward_router.routers.trusted import NARROW, TRUST
 from reward_router.types import Float, Int, Router
 
@@ -92,6 +93,7 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the method, by 
     trust: float = TRUST,
     prior: str = "",
     width: float = NARROW,
+    decision_margin: float | None = None,
 ) -> Variant:
     """BayesianRouter, whole or without one of its parts.
 
@@ -103,10 +105,15 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the method, by 
         trust: how far the prior is believed, above 0 up to 1.
         prior: the folder of an artifact, which takes the place of the other folds.
         width: share of a posterior's standard deviation that is sampled; 1 is the paper's rule.
+        decision_margin: expected payoff that one decision may give up against the arm that the
+            posterior thinks best; None: any.
     """
     _check_options(without, trust, prior, width)
+    checked_decision_margin(decision_margin)
     _check_torch("bayesian")
-    learner: Learner | None = partial(with_prior, trust=trust, width=width)
+    learner: Learner | None = partial(
+        with_prior, trust=trust, width=width, decision_margin=decision_margin
+    )
     if without == "online":
         learner = None
     elif without == "offline":

@@ -25,6 +25,7 @@ from reward_router.routers import context_belief, pooled
 from reward_router.routers.context_belief import Belief, empty_model, model_of, unbelieving
 from reward_router.routers.context_rows import ArmRows
 from reward_router.routers.decide import with_floor
+from reward_router.routers.guard import checked_decision_margin, within_margin
 from reward_router.types import AnyFloat, Float, Int, State
 
 STATE_KIND = "Adaptive"
@@ -53,6 +54,8 @@ class Adaptive:
         width: share of a posterior sd that is sampled, at least 0.
         discount: what a payoff counts for after each further one, in (0, 1].
         explore: share of the uniform distribution that is mixed in, in [0, 1].
+        decision_margin: expected payoff, by the posterior, that one decision may give up against
+            the arm of the best mean; None: any.
 
     ``probs`` O(K) while contexts are not believed, else as `LinearThompson`; ``update`` O(D) a row
     plus O(D^2) amortised; at payoffs 32, 48, 72, ... (a doubling from 512 on) variances are learned
@@ -68,7 +71,7 @@ class Adaptive:
     takes_penalty = True
     takes_forced = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its keywords are what a configuration may set
         self,
         n_arms: int,
         dim: int,
@@ -76,6 +79,7 @@ class Adaptive:
         width: float = WIDTH,
         discount: float = 1.0,
         explore: float = 0.0,
+        decision_margin: float | None = None,
     ) -> None:
         """InputError names the argument that is out of range."""
         arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
@@ -84,6 +88,7 @@ class Adaptive:
         self.width = checks.real("width", width, 0.0, 1e3)
         self.discount = checks.real("discount", discount, 0.0, 1.0, above=True)
         self.explore = checks.real("explore", explore, 0.0, 1.0)
+        self.decision_margin = checked_decision_margin(decision_margin)
         self.totals_K3 = np.zeros((arms, 3))
         self.clock = 0
         self.rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
@@ -130,7 +135,13 @@ class Adaptive:
             mean_BK, sd_BK = self._in_context(self.model, x_BD)
             p_BK += weight * win_probability(mean_BK + paid_K, self.width * sd_BK)
 
-        return with_floor(p_BK, self.explore)
+        p_BK = with_floor(p_BK, self.explore)
+        if self.decision_margin is None:
+            return p_BK
+
+        expected_BK, _ = self.posterior(x_BD)
+        utility_BK = expected_BK if penalty_K is None else expected_BK - penalty_K
+        return within_margin(p_BK, utility_BK, self.decision_margin)
 
     def _strengths(self) -> tuple[Float, Float, Float]:
         """Means, sds and worth of trying (K,) of the plain opinion; kept until the next payoff."""

@@ -122,18 +122,15 @@ class Adaptive:
         # What pulling an arm is worth, less what it costs, is added to its expected payoff.
         mean_K, sd_K, bonus_K = self._strengths()
         paid_K = bonus_K if penalty_K is None else bonus_K - penalty_K
-        weight = self.belief.weight if self.model is not None else 0.0
-        p_BK = np.zeros((len(x_BD), self.n_arms))
+        plain_1K = (mean_K + paid_K)[None]
+        plain_sd_1K = self.width * sd_K[None]
 
-        # an opinion without weight is not worth its integral
-        if weight < 1 - context_belief.NEGLIGIBLE:
-            p_BK += (1 - weight) * win_probability((mean_K + paid_K)[None], self.width * sd_K[None])
+        if self.model is None or not len(x_BD):
+            p_BK = np.repeat(win_probability(plain_1K, plain_sd_1K), len(x_BD), axis=0)
         else:
-            weight = 1.0
-
-        if self.model is not None and len(x_BD):
             mean_BK, sd_BK = self._in_context(self.model, x_BD)
-            p_BK += weight * win_probability(mean_BK + paid_K, self.width * sd_BK)
+            context_BK = mean_BK + paid_K
+            p_BK = self._mixed(plain_1K, plain_sd_1K, context_BK, self.width * sd_BK)
 
         p_BK = with_floor(p_BK, self.explore)
         if self.decision_margin is None:
@@ -142,6 +139,21 @@ class Adaptive:
         expected_BK, _ = self.posterior(x_BD)
         utility_BK = expected_BK if penalty_K is None else expected_BK - penalty_K
         return within_margin(p_BK, utility_BK, self.decision_margin)
+
+    def _mixed(
+        self, plain_1K: Float, plain_sd_1K: Float, context_BK: Float, context_sd_BK: Float
+    ) -> Float:
+        """P(arm wins) by either opinion, weighed by their evidence."""
+        weight = self.belief.weight
+        # an opinion without weight is not worth its integral
+        if weight >= 1 - context_belief.NEGLIGIBLE:
+            return win_probability(context_BK, context_sd_BK)
+
+        # both in one call, which costs hardly more than one of them
+        both_BK = np.concatenate([plain_1K, context_BK])
+        both_sd_BK = np.concatenate([plain_sd_1K, context_sd_BK])
+        won_BK = win_probability(both_BK, both_sd_BK)
+        return (1 - weight) * won_BK[:1] + weight * won_BK[1:]
 
     def _strengths(self) -> tuple[Float, Float, Float]:
         """Means, sds and worth of trying (K,) of the plain opinion; kept until the next payoff."""

@@ -334,15 +334,19 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
 
 def _primal(design: _Design, scale_Z: Float) -> dict[str, Float]:
     """The state of a posterior whose covariance is (I + S G S)^-1, S the scales."""
+    from scipy.linalg import cho_solve
+    from scipy.linalg.lapack import dpotrf, dpotri
+
     width = len(scale_Z)
     precision_ZZ = np.eye(width) + design.gram_ZZ * scale_Z[:, None] * scale_Z
-    covariance_ZZ = np.linalg.inv(precision_ZZ)
-    # The inverse is symmetric up to rounding; the packed triangle must be exactly so.
-    covariance_ZZ = (covariance_ZZ + covariance_ZZ.T) / 2
+    # From the Cholesky factor: half the work of a general inverse, and symmetric as it is made.
+    root_ZZ, _ = dpotrf(precision_ZZ.T, lower=1, overwrite_a=1)
+    mean_Z = cho_solve((root_ZZ, True), scale_Z * design.sum_Z, check_finite=False)
+    lower_ZZ, _ = dpotri(root_ZZ, lower=1, overwrite_c=1)
 
     return {
-        "theta_CD": (covariance_ZZ @ (scale_Z * design.sum_Z))[None],
-        "base_P": packed(np.asfortranarray(covariance_ZZ)),
+        "theta_CD": mean_Z[None],
+        "base_P": packed(lower_ZZ),
         "factor_TD": np.zeros((0, width)),
         "tail_ND": np.zeros((0, width)),
         "tail_NC": np.zeros((0, 1)),

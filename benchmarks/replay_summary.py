@@ -1,0 +1,134 @@
+"""What a router, a prior and a committee give on recorded files: the table of docs/replay.md.
+
+    python benchmarks/replay_summary.py FILE... --json OUT [--orders 20] [--into docs/replay.md]
+
+Everything with its defaults, in points against the best single arm in hindsight: routers on a cold
+stream and its last third, warm (five folds, learned on four from their own decisions), a prior of
+the other folds alone and with online learning, and the committee at 1, 1.6 and 3 calls a row. What
+OUT holds already is not measured again, so a run that was stopped goes on.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from adaptive import cold, warm
+from committee_curves import CALLS, curve
+from reward_router.posterior.blas import one_thread
+from reward_router.replay.embed import build
+from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.importers import load
+
+ROUTERS = ("adaptive", "linucb")
+PRIORS = ("bayesian:without=online", "bayesian")
+BEGIN = "<!-- summary: written by benchmarks/replay_summary.py -->"
+END = "<!-- end of summary -->"
+
+
+def parts(records, orders):
+    """What there is to measure of a file, by name: functions without arguments."""
+    contexts = []
+
+    def auto():
+        if not contexts:
+            contexts.append(build(records, "auto"))
+        return contexts[0]
+
+    found = {}
+    for name in ROUTERS:
+        found[f"cold {name}"] = lambda name=name: cold(records, auto(), name, orders)
+        found[f"warm {name}"] = lambda name=name: warm(records, auto(), name, 1)
+    found["prior"] = lambda: with_prior(records)
+    found["committee"] = lambda: committee(records)
+    return found
+
+
+def with_prior(records):
+    """Accuracy of the prior alone and with online learning: one folding, five orders a fold."""
+    result = evaluate(records, Settings(routers=PRIORS, seeds=1))
+    return {name: result["routers"][name]["vs_best_single"]["diff"] for name in PRIORS}
+
+
+def committee(records):
+    """Gain at 1, 1.6 and 3 calls, and of the default with its gate."""
+    calls, accuracy = curve(records, "safe")
+    best = records.correct_PK.mean(axis=0).max()
+    result = evaluate(records, Settings(routers=("committee",), features="none", seeds=1))
+    default = result["routers"]["committee"]
+    return {
+        "at": (np.interp(CALLS, calls, accuracy) - best).tolist(),
+        "default": [default["vs_best_single"]["diff"], default["calls_per_row"]],
+    }
+
+
+def row(of_file):
+    """Numbers of one file, in the order of the table's columns, in points."""
+    numbers = []
+    for name in ROUTERS:
+        once = of_file[f"cold {name}"]
+        numbers += [once["cold"], once["last_third"], of_file[f"warm {name}"]]
+    numbers += [100 * of_file["prior"][name] for name in PRIORS]
+    numbers += [100 * gain for gain in of_file["committee"]["at"]]
+    return numbers
+
+
+def table(found):
+    """Markdown; files that are not complete are left out."""
+    head = ["file", "best arm"]
+    for name in ROUTERS:
+        head += [f"{name} cold", "last third", "warm"]
+    head += ["prior alone", "prior, learning", *(f"committee @ {c:g}" for c in CALLS), "by default"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    complete = {name: f for name, f in found.items() if len(f) == 2 * len(ROUTERS) + 3}
+    numbers = []
+    defaults = []
+    for name, of_file in complete.items():
+        values = row(of_file)
+        gain, calls = of_file["committee"]["default"]
+        numbers.append([of_file["best"], *values])
+        defaults.append([100 * gain, calls])
+        cells = [f"{100 * of_file['best']:.1f}", *(f"{x:+.1f}" for x in values)]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {100 * gain:+.1f} @ {calls:.2f} |")
+    if complete:
+        best, *means = np.mean(numbers, axis=0)
+        gain, calls = np.mean(defaults, axis=0)
+        cells = [f"{100 * best:.1f}", *(f"{x:+.1f}" for x in means), f"{gain:+.1f} @ {calls:.2f}"]
+        lines.append("| **mean** | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--orders", type=int, default=20)
+    parser.add_argument("--part", action="append", help="only parts whose names begin so")
+    parser.add_argument("--into", type=Path, help="put the table between its marks in this page")
+    asked = parser.parse_args()
+    found = json.loads(asked.json.read_text()) if asked.json.exists() else {}
+    for path in asked.files:
+        (records,) = load([path], 20_000, True)
+        of_file = found.setdefault(records.name, {})
+        of_file["best"] = float(records.correct_PK.mean(axis=0).max())
+        for name, measure in parts(records, asked.orders).items():
+            wanted = not asked.part or name.startswith(tuple(asked.part))
+            if name in of_file or not wanted:
+                continue
+            with one_thread():
+                of_file[name] = measure()
+            print(records.name, name, of_file[name], flush=True)
+            asked.json.write_text(json.dumps(found, indent=1))
+    text = table(found)
+    print(text)
+    if asked.into is not None:
+        before, _, rest = asked.into.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        asked.into.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

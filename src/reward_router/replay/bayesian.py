@@ -28,7 +28,16 @@ from reward_router.keyed import rng
 from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.offline_stage import Fitted, no_prior, offline_stage, with_prior
-from reward_router.replay.protocols import Outcome, Run, Split, rows_by_group, summary, visits
+from reward_router.replay.protocols import (
+    Outcome,
+    Run,
+    Split,
+    Streamed,
+    last_third,
+    rows_by_group,
+    summary,
+    visits,
+)
 from reward_router.replay.records import Records
 from reward_router.replay.stream import Paid, play, play_batches
 from reward_router.replay.weighted import WeightedScore, best_of
@@ -59,7 +68,7 @@ class Variant:
     balance: bool
     router: Learner | None
 
-    def __call__(self, split: Split) -> Outcome:
+    def __call__(self, split: Split) -> Outcome | Streamed:
         """The cross-fitted method: accuracies and calls of the judged rows."""
         fitted = offline_stage(split, self.dim, self.lambda_cls, self.balance)
         if self.router is None:
@@ -169,18 +178,22 @@ def _check_torch(name: str) -> None:
         )
 
 
-def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> Float:
-    """(T, K) probabilities at the judged rows.
+def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> tuple[Float, Float]:
+    """(T, K) probabilities at the judged rows, and what `Streamed` says of the last third.
 
-    They are the mean over ORDERS passes over those rows, in seeded orders of their prompts.
+    Both are means over ORDERS passes over those rows, in seeded orders of their prompts.
     """
     groups = judged_groups(split)
     total_TK = np.zeros((len(split.test_P), len(split.records.arms)))
+    late_3 = np.zeros(3)
     for seed in range(split.repeat * ORDERS, (split.repeat + 1) * ORDERS):
         order_G = rng(seed, "order", 2, "bayesian").permutation(len(groups))
         blocks = [groups[g] for g in order_G]
-        total_TK += one_pass(split, h_PD, make(), blocks, seed)
-    return np.asarray(total_TK / ORDERS)
+        p_TK = one_pass(split, h_PD, make(), blocks, seed)
+        total_TK += p_TK
+        late_3 += _late(split, p_TK, np.concatenate(blocks))
+
+    return total_TK / ORDERS, late_3 / ORDERS
 
 
 def judged_groups(split: Split) -> list[Int]:
@@ -224,15 +237,32 @@ def one_pass(
     return np.asarray(probs_PK[split.test_P])
 
 
-def _learned(split: Split, fitted: Fitted, router: Learner) -> Outcome:
-    """An online stage's accuracy and calls.
+def _learned(split: Split, fitted: Fitted, router: Learner) -> Streamed:
+    """An online stage's accuracy and calls, and its last third.
 
     Each payoff that is an agreement costs calls of the other arms.
     """
-    p_TK = online_stage(split, fitted.h_PD, lambda: router(fitted))
+    p_TK, late_3 = online_stage(split, fitted.h_PD, lambda: router(fitted))
     accuracy_T, calls_TK = _routed(split, p_TK)
     others = split.feedback.extra_calls
-    return accuracy_T, calls_TK + (1 - p_TK) * (others / (p_TK.shape[1] - 1))
+    all_calls_TK = calls_TK + (1 - p_TK) * (others / (p_TK.shape[1] - 1))
+    return Streamed(accuracy_T, all_calls_TK, late_3)
+
+
+def _late(split: Split, p_TK: Float, visit_T: Int) -> Float:
+    """Of the last third of one pass: rows, the sum of accuracies, and the regret in rows.
+
+    The regret is that against the best arm of all judged rows, as for other online routers.
+    """
+    correct_PK = split.records.correct_PK
+    judged_PK = correct_PK[split.test_P] if split.carried else correct_PK
+    best = int(judged_PK.mean(axis=0).argmax())
+
+    late_L = last_third(visit_T)
+    # rows of the file to places among the judged rows, which ascend
+    place_L = np.searchsorted(split.test_P, late_L)
+    right = float((p_TK[place_L] * correct_PK[late_L]).sum())
+    return np.array([len(late_L), right, correct_PK[late_L, best].sum() - right])
 
 
 def _routed(split: Split, p_TK: Float) -> Outcome:

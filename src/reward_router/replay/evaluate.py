@@ -297,7 +297,7 @@ def _entry(
         "runs": len(runs),
         "sd_between_runs": float(np.std(per_run, ddof=1)) if len(runs) > 1 else 0.0,
     }
-    if plan.learns_online:
+    if plan.kind == "online":
         entry |= _over_time(runs)
     return entry
 

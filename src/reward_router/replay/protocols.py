@@ -15,7 +15,7 @@ Where `joined.Parts` are given, both learn on one part of the rows and are judge
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,20 @@ ENOUGH_ROWS = 50_000
 
 Outcome = tuple[Float, Float]
 """Of the judged rows: accuracies (T,) and calls of each arm (T, K)."""
+
+
+class Streamed(NamedTuple):
+    """The outcome of a method that went through the judged rows as a stream.
+
+    Args:
+        accuracy_T: accuracies.
+        calls_TK: calls of each arm.
+        late_3: of the last third of the stream: rows, the sum of their accuracies, their regret.
+    """
+
+    accuracy_T: Float
+    calls_TK: Float
+    late_3: Float
 
 
 @dataclass(frozen=True)
@@ -180,8 +194,7 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
     # Calls that the payoff costs are of no particular arm: they are priced at the mean.
     extra = extra_calls * float(records.price_PK.mean())
     best_P, category_P = hindsight(records)
-    # Rounded up: the last third has no more than a third of the rows.
-    late_P = visit_P[-(-2 * len(visit_P) // 3) :]
+    late_P = last_third(visit_P)
     return Run(
         accuracy_P=accuracy_P,
         share_K=probs_PK.mean(axis=0, dtype=np.float64),
@@ -192,6 +205,11 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
         category_regret_T=_curve((category_P - accuracy_P)[visit_P]),
         last_third=_late(accuracy_P[late_P], best_P[late_P]),
     )
+
+
+def last_third(visit_P: Int) -> Int:
+    """The last rows of a stream, no more than a third of them."""
+    return visit_P[-(-2 * len(visit_P) // 3) :]
 
 
 def _late(accuracy_L: Float, best_L: Float) -> tuple[float, float] | None:
@@ -314,7 +332,7 @@ class Split:
         return fitted.log_odds(fit_TK), fitted.log_odds(margins_PK[self.test_P])
 
 
-Method = Callable[[Split], Outcome]
+Method = Callable[[Split], Outcome | Streamed]
 """Learns on ``train_P`` and judges the test rows."""
 
 
@@ -331,11 +349,15 @@ def splits(
 
 @dataclass(frozen=True)
 class Judged:
-    """One method over all rows: accuracy of each, and calls of each arm with their price in all."""
+    """One method over all rows: accuracy of each, and calls of each arm with their price in all.
+
+    ``late_3`` sums what the streams of the folds say of their last thirds (`Streamed`).
+    """
 
     accuracy_P: Float
     calls_K: Float
     cost: float
+    late_3: Float | None = None
 
 
 def crossfit(
@@ -351,16 +373,23 @@ def crossfit(
     accuracies: dict[str, Float] = {}
     calls: dict[str, Float] = {}
     costs = dict.fromkeys(methods, 0.0)
+    lates: dict[str, Float] = {}
     for split in folding:
         n_rows = len(split.records) if parts is None else len(parts.test_P)
         place_T = split.test_P if parts is None else np.arange(n_rows)
         price_TK = split.records.price_PK[split.test_P]
         for label, method in methods.items():
-            accuracy_T, calls_TK = method(split)
+            outcome = method(split)
+            accuracy_T, calls_TK = outcome[:2]
+            if isinstance(outcome, Streamed):
+                lates[label] = lates.get(label, np.zeros(3)) + outcome.late_3
             accuracies.setdefault(label, np.zeros(n_rows))[place_T] = accuracy_T
             calls[label] = calls.get(label, 0.0) + calls_TK.sum(axis=0)
             costs[label] += float((calls_TK * price_TK).sum())
-    return {label: Judged(accuracies[label], calls[label], costs[label]) for label in methods}
+    return {
+        label: Judged(accuracies[label], calls[label], costs[label], lates.get(label))
+        for label in methods
+    }
 
 
 def averaged(repeats: Sequence[Judged]) -> Run:
@@ -374,7 +403,16 @@ def averaged(repeats: Sequence[Judged]) -> Run:
         share_K=calls_K / max(n_calls, 1e-12),
         cost=sum(judged.cost for judged in repeats) / len(repeats) / n_rows,
         calls=n_calls / n_rows,
+        last_third=_mean_late([judged.late_3 for judged in repeats if judged.late_3 is not None]),
     )
+
+
+def _mean_late(repeats: Sequence[Float]) -> tuple[float, float] | None:
+    """Accuracy and regret over the last thirds; None where there were no streams, or no rows."""
+    if not repeats:
+        return None
+    rows, right, regret = _mean(repeats).tolist()
+    return (right / rows, regret) if rows else None
 
 
 def _mean(arrays: Sequence[Float]) -> Float:

@@ -28,7 +28,7 @@ SPREADS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 NOTHING = 0.5
 DIFFICULTY = 0.25
 OWN = 0.25
-NEGLIGIBLE = 0.01  # contexts with less weight are not evaluated
+NEGLIGIBLE = 0.01  # an opinion of less weight is not evaluated
 LEAST_NOISE = 1e-4
 # From this many features on, where there are sums to factorise, only the spreads beside the last
 # one are weighed.
@@ -59,8 +59,11 @@ class Belief:
 
     @property
     def believed(self) -> bool:
-        """Whether contexts have a say."""
-        return self.weight > NEGLIGIBLE
+        """Whether contexts have a say: they are likelier now than before the first payoff.
+
+        With less weight than that they hardly change a choice, and their model is most of the cost.
+        """
+        return self.weight > OWN
 
     def scaled(self, x_BD: AnyFloat) -> Float:
         """(B, D + 1) rows for a model of unit prior precision and unit noise."""

@@ -34,7 +34,7 @@ from reward_router.replay.importers import load
 from reward_router.replay.protocols import passage
 from reward_router.replay.stream import play
 
-ROUTERS = ["adaptive", "linucb", "linucb:alpha=0.3", "adaptive:discount=0.995", "discounted"]
+ROUTERS = ["adaptive", "linucb", "adaptive:discount=0.99"]
 MISSING = 1 / 3
 BEGIN = "<!-- hard streams: written by benchmarks/hard_streams.py table -->"
 END = "<!-- end of hard streams -->"
@@ -185,7 +185,8 @@ def run(asked):
         contexts = build(records, "auto")
         of_file = found.setdefault(records.name, {})
         for condition in CONDITIONS:
-            if condition.name in of_file:
+            wanted = not asked.condition or condition.name in asked.condition
+            if condition.name in of_file or not wanted:
                 continue
             with one_thread():
                 of_file[condition.name] = measured(
@@ -231,6 +232,7 @@ def main():
     )
     parser.add_argument("files", nargs="+")
     parser.add_argument("--router", action="append")
+    parser.add_argument("--condition", action="append", choices=[c.name for c in CONDITIONS])
     parser.add_argument("--orders", type=int, default=10)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--into", type=Path)

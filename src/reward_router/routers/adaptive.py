@@ -97,6 +97,9 @@ class Adaptive:
         self.model: LinearModel | None = None
         self.next_pool = 1
         self.next_look = FIRST_LOOK
+        # the last row with a 1 before it, and which payoff was the first in a row of this context
+        self.last_Z = np.zeros(self.dim + 1)
+        self.run_start = 0
         self._plain: tuple[Float, Float, Float] | None = None
 
     @property
@@ -247,7 +250,10 @@ class Adaptive:
                 self.totals_K3 *= self.discount
             self.totals_K3[arm] += (1.0, y, y * y)
             self.clock += 1
-            self.rows_K[arm].add(z_Z, y, self.clock)
+            if not np.array_equal(z_Z, self.last_Z):
+                self.last_Z = z_Z
+                self.run_start = self.clock
+            self.rows_K[arm].add(z_Z, y, self.clock, self.run_start)
 
         # the strengths that were kept are those before these payoffs
         self._plain = None
@@ -312,7 +318,7 @@ class Adaptive:
         """Everything learned, arrays only; goes on bit for bit when restored."""
         belief = self.belief
         variances = [belief.noise_var, belief.arm_var, belief.weight_var]
-        counts = [self.clock, self.next_pool, self.next_look, belief.spread]
+        counts = [self.clock, self.next_pool, self.next_look, belief.spread, self.run_start]
         state: State = {
             "kind": np.array(STATE_KIND),
             "setup": np.array([self.discount, float(self.model is not None)]),
@@ -321,6 +327,7 @@ class Adaptive:
             "population": pooled.as_array(self.population),
             "belief": np.array([belief.weight, belief.level, *variances]),
             "mean_D": belief.mean_D.copy(),
+            "last_Z": self.last_Z.copy(),
         }
         for k, arm in enumerate(self.rows_K):
             state |= {f"rows/{k}/{name}": value for name, value in arm.state().items()}
@@ -342,7 +349,9 @@ class Adaptive:
 
         totals_K3 = take("totals_K3", np.float64, (None, 3))
         arms = checks.whole("arms in the state", len(totals_K3), 1, checks.MAX_ARMS)
-        clock, next_pool, next_look, spread = take("counts", np.int64, (4,)).tolist()
+        counts = take("counts", np.int64, (5,)).tolist()
+        clock, next_pool, next_look, spread, run_start = counts
+        last_Z = take("last_Z", np.float64, (self.dim + 1,))
         checks.whole("spread in the state", spread, 0, len(context_belief.SPREADS) - 1)
         population = pooled.from_array(take("population", np.float64, (3,)))
         weight, level, noise_var, arm_var, weight_var = take("belief", np.float64, (5,)).tolist()
@@ -375,6 +384,8 @@ class Adaptive:
         self.clock = clock
         self.next_pool = next_pool
         self.next_look = next_look
+        self.last_Z = last_Z
+        self.run_start = run_start
         self.belief = Belief(weight, spread, level, noise_var, arm_var, weight_var, mean_D)
         self._plain = None
 

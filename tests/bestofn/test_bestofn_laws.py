@@ -264,6 +264,21 @@ def test_the_committee_chooses(write: Write, settled: Settled, tmp_path: Path, m
     assert result["calls"]["labels"] > 0
 
 
+def test_a_committee_has_the_gold_that_payoffs_read_unless_a_share_is_named(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
+    def labels(judge: str, *more: str) -> int:
+        files = Files(write(made(60)))
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+        result = bestofn(settled(f"judge={judge}", *more), out, files=files, compared=False)
+        return int(result["calls"]["labels"])
+
+    all_of_them = labels("{mode: committee, labels: {fraction: 1.0}}")
+    assert labels("{mode: committee}") == all_of_them
+    assert labels("{mode: committee, labels: {fraction: 0.1}}") < all_of_them / 2
+    assert labels("{mode: committee}", "payoff.fraction=0.2") < all_of_them / 2
+
+
 def test_a_router_may_name_the_committees_first_arm(
     write: Write, settled: Settled, tmp_path: Path, made: Made
 ) -> None:

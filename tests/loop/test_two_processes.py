@@ -20,10 +20,8 @@ DEAD = (
     "{name: short, kind: metric, metric: length, direction: short}, "
     "{name: long, kind: metric, metric: length, direction: long}]"
 )
-LAUNCH = (
-    "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 "
-    "--mixed_precision no --dynamo_backend no"
-)
+# `accelerate launch --cpu --num_processes 2` starts one process on one machine without a GPU.
+LAUNCH = "torch.distributed.run --standalone --nproc_per_node 2"
 
 
 @pytest.mark.slow

@@ -383,7 +383,7 @@ class _Work:
         committee_judges = self.config.judge.mode == "committee"
         committee: Config | None = None
         if committee_judges:
-            committee = self.config
+            committee = self._asked_committee()
         elif compared:
             committee = self._default_committee()
         routed: list[_Seed] = []
@@ -399,6 +399,19 @@ class _Work:
                 committee_folder = folder if committee_judges else None
                 panels.append(self._one(committee, seed, committee_folder, committee=True))
         return routed, panels
+
+    def _asked_committee(self) -> Config:
+        """The configured committee; unless a share is named, it has the gold that payoffs read.
+
+        A tenth is right for a long training run. Here the gold of the learning prompts is at hand,
+        and a tenth of them would leave a committee to be fitted on a dozen labels.
+        """
+        judge = self.config.judge
+        if judge.labels.arm is not None or "fraction" in judge.labels.model_fields_set:
+            return self.config
+        labels = judge.labels.model_copy(update={"fraction": self.config.payoff.fraction})
+        judge_with_labels = judge.model_copy(update={"labels": labels})
+        return self.config.model_copy(update={"judge": judge_with_labels})
 
     def _default_committee(self) -> Config | None:
         """A committee for comparison, with as much gold as a routed arm's payoff reads.

@@ -64,39 +64,46 @@ def committee(records):
 
 
 def row(of_file):
-    """Numbers of one file, in the order of the table's columns, in points."""
-    numbers = []
+    """Numbers of one file, in the order of the table's columns, in points; NaN: not measured."""
+    none = float("nan")
+    numbers = [100 * of_file["best"]]
     for name in ROUTERS:
-        once = of_file[f"cold {name}"]
-        numbers += [once["cold"], once["last_third"], of_file[f"warm {name}"]]
-    numbers += [100 * of_file["prior"][name] for name in PRIORS]
-    numbers += [100 * gain for gain in of_file["committee"]["at"]]
-    return numbers
+        once = of_file.get(f"cold {name}", {})
+        numbers += [once.get("cold", none), once.get("last_third", none)]
+        numbers.append(of_file.get(f"warm {name}", none))
+    prior = of_file.get("prior", {})
+    numbers += [100 * prior.get(name, none) for name in PRIORS]
+    judged = of_file.get("committee", {})
+    numbers += [100 * gain for gain in judged.get("at", [none] * len(CALLS))]
+    gain, calls = judged.get("default", [none, none])
+    return [*numbers, 100 * gain, calls]
+
+
+def cell(value):
+    """A number with its sign, or a dash."""
+    return "-" if np.isnan(value) else f"{value:+.1f}"
+
+
+def line(name, numbers):
+    """A row of the table."""
+    best, *gains, default, calls = numbers
+    at_calls = "-" if np.isnan(default) else f"{default:+.1f} @ {calls:.2f}"
+    cells = [name, f"{best:.1f}", *map(cell, gains), at_calls]
+    return "| " + " | ".join(cells) + " |"
 
 
 def table(found):
-    """Markdown; files that are not complete are left out."""
+    """Markdown; a dash is what was not measured."""
     head = ["file", "best arm"]
     for name in ROUTERS:
         head += [f"{name} cold", "last third", "warm"]
     head += ["prior alone", "prior, learning", *(f"committee @ {c:g}" for c in CALLS), "by default"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    complete = {name: f for name, f in found.items() if len(f) == 2 * len(ROUTERS) + 3}
-    numbers = []
-    defaults = []
-    for name, of_file in complete.items():
-        values = row(of_file)
-        gain, calls = of_file["committee"]["default"]
-        numbers.append([of_file["best"], *values])
-        defaults.append([100 * gain, calls])
-        cells = [f"{100 * of_file['best']:.1f}", *(f"{x:+.1f}" for x in values)]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {100 * gain:+.1f} @ {calls:.2f} |")
-    if complete:
-        best, *means = np.mean(numbers, axis=0)
-        gain, calls = np.mean(defaults, axis=0)
-        cells = [f"{100 * best:.1f}", *(f"{x:+.1f}" for x in means), f"{gain:+.1f} @ {calls:.2f}"]
-        lines.append("| **mean** | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = {name: row(of_file) for name, of_file in found.items()}
+    lines += [line(name, numbers) for name, numbers in rows.items()]
+    table_FC = np.array(list(rows.values()))
+    # a column with a gap has no mean: means of other files would be compared
+    return "\n".join([*lines, line("**mean**", table_FC.mean(axis=0).tolist())])
 
 
 def main():

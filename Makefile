@@ -11,7 +11,7 @@ PRIOR_PROMPTS ?= 320
 PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 
-.PHONY: demo heads prior test test-slow test-browser test-trainers check format study docs clean
+.PHONY: demo heads prior test test-slow test-browser test-trainers test-ray check format study docs clean
 
 # Both papers in one run: a router that starts from a prior learned offline, best of n before and after, training between.
 demo: .venv/.demo
@@ -34,8 +34,10 @@ prior: .venv/.demo
 	mkdir -p $(ARTIFACTS)/embedded-prior
 	cp $(OUT)/prior/prior.json $(OUT)/prior/prior.safetensors $(OUT)/prior/CARD.md $(ARTIFACTS)/embedded-prior/
 
+# Each worker starts with one half of the tests in their order, so that what the tests of a module share is made once; who is done
+# first takes over from the other.
 test: .venv/.dev
-	$(BIN)/pytest -n 2 -m "not slow and not browser"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not browser"
 
 test-slow: .venv/.dev
 	$(BIN)/pytest -m slow
@@ -52,6 +54,18 @@ test-trainers: .venv/.dev .trainers/.done
 
 .trainers/.done: requirements/trainers.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --target .trainers -r requirements/trainers.txt
+	touch $@
+
+# The server in a Ray of this machine, whose processes are killed. Ray is large, so it has an environment of its own, which sees the
+# usual one.
+test-ray: .venv/.dev .venv-ray/.done
+	.venv-ray/bin/python -m pytest -m "slow or not slow" tests/server/test_ray.py tests/server/test_ray_places.py
+
+.venv-ray/.done: requirements/ray.txt
+	$(PYTHON) -m venv .venv-ray
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> $$(.venv-ray/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/beside.pth
+	.venv-ray/bin/pip install -q --disable-pip-version-check -r requirements/ray.txt
 	touch $@
 
 check: .venv/.dev
@@ -95,4 +109,4 @@ docs: .venv-docs/.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-docs .trainers runs study build dist site
+	rm -rf .venv .venv-docs .venv-ray .trainers runs study build dist site

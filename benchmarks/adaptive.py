@@ -19,9 +19,9 @@ from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
 from reward_router.replay.embed import build
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.replay.protocols import folds, hindsight, online, rows_by_group
-from reward_router.replay.stream import Paid, play
+from reward_router.replay.stream import PayoffRows, play
 
 ROUTERS = ["adaptive", "linucb", "linucb:alpha=0.3", "discounted"]
 FOLDS = 5
@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     found = {}
-    for records in load(asked.files, 20_000, False):
+    for records in load_records(asked.files, 20_000, False):
         contexts = build(records, "auto")
         found[records.name] = {}
         for name in asked.router or ROUTERS:
@@ -102,7 +102,7 @@ def warm(records, contexts, name, orders):
             rows = [groups[g] for part in blocks for g in part]
             uniform_P = draw.random(len(records))
             context_of = lambda row_B: context_UD[contexts.unit_P[row_B]]  # noqa: E731, B023
-            paid = Paid(payoff_PK, uniform_P, 0, records.present_PK)
+            paid = PayoffRows(payoff_PK, uniform_P, 0, records.present_PK)
             play(rows, router, context_of, paid, probs_PK)
             accuracy_T = (probs_PK[test_P] * records.correct_PK[test_P]).sum(axis=1)
             gains.append(accuracy_T - best_P[test_P])

@@ -34,11 +34,11 @@ from reward_router.keyed import rng
 from reward_router.replay import baselines, bayesian
 from reward_router.replay.columns import collect
 from reward_router.replay.embed import build
-from reward_router.replay.feedback import parse
+from reward_router.replay.feedback import parse_feedback
 from reward_router.replay.offline_stage import Fitted, no_prior, offline_stage, with_prior
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
-from reward_router.replay.weighted import WeightedScore, best_of
+from reward_router.replay.weighted import WeightedScore, best_of_scores
 from reward_router.routers import LinearThompson, LinUCB
 from reward_router.routers.trusted import NO_PRIOR
 from reward_router.types import Float, Int, Router
@@ -156,8 +156,8 @@ def one_shuffle(
         )
         for name, (make, batch) in runs.items()
     }
-    found["w/o online"] = best_of(fitted.score_PK[split.test_P])
-    found["w/o online, w/o CLS"] = best_of(without_cls.score_PK[split.test_P])
+    found["w/o online"] = best_of_scores(fitted.score_PK[split.test_P])
+    found["w/o online, w/o CLS"] = best_of_scores(without_cls.score_PK[split.test_P])
     truth_TK = right_PK[split.test_P]
     accuracy = {name: np.einsum("tk,tk->t", p_TK, truth_TK) for name, p_TK in found.items()}
     accuracy |= {"majority": baselines.majority(split)[0], "random": truth_TK.mean(axis=1)}
@@ -180,7 +180,7 @@ def splits(
         for key in keys
     ]
     return [
-        Split(records, contexts, *r, parse(args.payoff), key)
+        Split(records, contexts, *r, parse_feedback(args.payoff), key)
         for key, r in zip(keys, rows, strict=True)
     ]
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from reward_router.replay.baselines import fitted_committee, judged_at
 from reward_router.replay.embed import build
-from reward_router.replay.importers import load
-from reward_router.replay.price_curve import PRICES
+from reward_router.replay.importers import load_records
+from reward_router.replay.price_curve import CURVE_PRICES
 from reward_router.replay.promise_curve import promise_curve
 from reward_router.replay.protocols import splits
 from reward_router.replay.records import Records
@@ -28,10 +28,10 @@ WEIGHTS = ("safe", "mean", "signed")
 
 def curve(records: Records, weights: str) -> tuple[np.ndarray, np.ndarray]:
     """(calls, accuracy) over PRICES, ascending in calls."""
-    contexts, total = build(records, "none"), np.zeros((len(PRICES), 2))
+    contexts, total = build(records, "none"), np.zeros((len(CURVE_PRICES), 2))
     for split in splits(records, contexts, 5, 0):
-        judge = fitted_committee(split, PRICES[0], {"gate": "off", "weights": weights})
-        for i, price in enumerate(PRICES):
+        judge = fitted_committee(split, CURVE_PRICES[0], {"gate": "off", "weights": weights})
+        for i, price in enumerate(CURVE_PRICES):
             accuracy_T, asked_TK = judged_at(judge, split, price)
             total[i] += asked_TK.sum(), accuracy_T.sum()
     calls, accuracy = total.T / len(records)
@@ -40,7 +40,7 @@ def curve(records: Records, weights: str) -> tuple[np.ndarray, np.ndarray]:
 
 def measured(path: str) -> dict:
     """Everything about one file."""
-    (records,) = load([path], 0, False)
+    (records,) = load_records([path], 0, False)
     found = {"name": records.name, "rows": len(records), "arms": len(records.arms)}
     found["best"] = float(records.correct_PK.mean(axis=0).max())
     for weights in WEIGHTS:

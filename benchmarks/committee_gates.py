@@ -11,7 +11,7 @@ import numpy as np
 
 from committee_pools import load
 from reward_router.committee import Committee
-from reward_router.committee.gate import RULES, opens
+from reward_router.committee.gate import GATE_RULES, opens
 
 LABELS = (40, 100, 270)
 TEST, ARMS = 4000, 8
@@ -99,7 +99,7 @@ def judged(
     single = np.nan_to_num(margins[~train, committee.single])
     gain = 0.5 * (np.sign(prob - 0.5) - np.sign(single)) * sign
     return {"gain": float(gain.mean()), "calls": float(calls.mean()), "off": 1.0} | {
-        rule: float(opens(rule, gate.gain, gate.lower, gate.n)) for rule in RULES
+        rule: float(opens(rule, gate.gain, gate.lower, gate.n)) for rule in GATE_RULES
     }
 
 
@@ -120,10 +120,10 @@ def gates(draws: int) -> None:
         (simulated, draws),
         (cut, max(2 * draws // 5, 1)),
     ]
-    print("| pool | labels | " + " | ".join((*RULES, "off")) + " |")
+    print("| pool | labels | " + " | ".join((*GATE_RULES, "off")) + " |")
     for kind, many in kinds:
         for name, n, rows in kind(many):
-            cells = [cell(rows, rule) for rule in (*RULES, "off")]
+            cells = [cell(rows, rule) for rule in (*GATE_RULES, "off")]
             print(
                 f"| {name} | {n} | " + " | ".join(cells) + f" | cpu {time.process_time():.0f}s",
                 flush=True,

@@ -17,24 +17,24 @@ from scipy.special import ndtri
 
 from committee_pools import POOLS, Pool, load
 from reward_router.committee import Committee
-from reward_router.committee.fit import WEIGHTS, Shape, fit_plan
+from reward_router.committee.fit import WEIGHTS, FitShape, fit_plan
 from reward_router.committee.gate import opens
-from reward_router.committee.labelled import Labelled, assign_folds, labelled_rows
+from reward_router.committee.labelled import LabelledRows, assign_folds, labelled_rows
 from reward_router.committee.plan import walk
-from reward_router.committee.trial import best_single, clustered_error, credit
+from reward_router.committee.trial import best_single, clustered_error, signed_credit
 
 PRICES = np.array([0.0005, 0.004, 0.0125, 0.02])
 Judged = dict[str, np.ndarray]
 """(2, rows): right, calls."""
 
 
-def rows_of(pool: Pool) -> Labelled:
+def rows_of(pool: Pool) -> LabelledRows:
     code = {name: c for c, name in enumerate(sorted(set(pool.category_P)))}
     category_P = np.array([code[name] for name in pool.category_P])
     return labelled_rows(pool.margins_PK, pool.label_P, pool.group_P, category_P, None, None)
 
 
-def of_all(kind: str, train: Labelled, test: Labelled) -> np.ndarray:
+def of_all(kind: str, train: LabelledRows, test: LabelledRows) -> np.ndarray:
     """The mean of margins over their scale, or the weighted vote, of all K arms."""
     if kind == "mean":
         scale_K = np.sqrt(
@@ -46,29 +46,31 @@ def of_all(kind: str, train: Labelled, test: Labelled) -> np.ndarray:
     return np.sign(np.nan_to_num(test.margins_PK)) @ np.log(share_K / (1 - share_K))
 
 
-def judged(train: Labelled, test: Labelled, seed: int) -> Judged:
+def judged(train: LabelledRows, test: LabelledRows, seed: int) -> Judged:
     """Every candidate at every price, the best single arm and the aggregates of all arms."""
     n_arms = train.margins_PK.shape[1]
     cost_K, n = np.ones(n_arms), len(test.label_P)
     arm = best_single(train.margins_PK, train.sign_P, cost_K, 0.0)
     found = {
         "single": np.stack(
-            [credit(np.nan_to_num(test.margins_PK[:, arm]), test.sign_P), np.ones(n)]
+            [signed_credit(np.nan_to_num(test.margins_PK[:, arm]), test.sign_P), np.ones(n)]
         )
     }
     for kind in ("mean", "vote"):
         found[f"{kind} of all"] = np.stack(
-            [credit(of_all(kind, train, test), test.sign_P), np.full(n, n_arms)]
+            [signed_credit(of_all(kind, train, test), test.sign_P), np.full(n, n_arms)]
         )
     for weights in WEIGHTS:
-        plan = fit_plan(train, Shape(cost_K, min(16, n_arms), weights), seed, PRICES)
+        plan = fit_plan(train, FitShape(cost_K, min(16, n_arms), weights), seed, PRICES)
         for price in PRICES:
             log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
-            found[f"{weights}@{price:g}"] = np.stack([credit(log_odds, test.sign_P), asked.sum(1)])
+            found[f"{weights}@{price:g}"] = np.stack(
+                [signed_credit(log_odds, test.sign_P), asked.sum(1)]
+            )
     return found
 
 
-def nested(data: Labelled, foldings: int) -> list[Judged]:
+def nested(data: LabelledRows, foldings: int) -> list[Judged]:
     """Out of fold on the training rows, a folding at a time."""
     out = []
     for number in range(foldings):
@@ -189,17 +191,19 @@ def weak(names: list[str], draws: int) -> None:
             print(name, draw, compared(wide.take(drawn_P), wide.take(~drawn_P)), flush=True)
 
 
-def compared(train: Labelled, test: Labelled) -> str:
+def compared(train: LabelledRows, test: LabelledRows) -> str:
     names = [[str(c) for c in part.category_P] for part in (train, test)]
     committee = Committee(np.ones(train.margins_PK.shape[1]))
     committee.fit(train.margins_PK, train.label_P, train.group_P, names[0], origin="stream")
     prob, calls, _ = committee.judge(test.margins_PK, names[1])
     right = {
-        "mean of all": credit(of_all("mean", train, test), test.sign_P).mean(),
-        "vote of all": credit(of_all("vote", train, test), test.sign_P).mean(),
-        "single": credit(np.nan_to_num(test.margins_PK[:, committee.single]), test.sign_P).mean(),
+        "mean of all": signed_credit(of_all("mean", train, test), test.sign_P).mean(),
+        "vote of all": signed_credit(of_all("vote", train, test), test.sign_P).mean(),
+        "single": signed_credit(
+            np.nan_to_num(test.margins_PK[:, committee.single]), test.sign_P
+        ).mean(),
     }
-    ours = credit(prob - 0.5, test.sign_P).mean()
+    ours = signed_credit(prob - 0.5, test.sign_P).mean()
     cells = ", ".join(f"{name} {x:.3f}" for name, x in right.items())
     gap = 100 * (ours - max(right.values()))
     return (

@@ -15,13 +15,13 @@ from reward_router.committee.labelled import assign_folds
 
 BUDGETS = (1.0, 1.6, 3.0)
 PRICES = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 24), [1.0]])
-GPT5 = {"nano": 1.0, "mini": 5.0, "": 25.0}
-"""List prices of the GPT-5 family of 2025 a million tokens.
+GPT54 = {"nano": 1.0, "mini": 3.7, "": 12.4}
+"""GPT-5.4 nano, mini and full, for a request of 300 tokens and an answer of 20.
 
-They are 0.05/0.40, 0.25/2.00 and 1.25/10.00 dollars.
+List prices as read in 2026-11: 0.20/1.25, 0.75/4.50 and 2.50/15.00 dollars a million tokens.
 """
-CLAUDE = {"Haiku": 20.0, "Sonnet": 60.0}
-"""Claude Haiku 4.5 and Sonnet 4.x: 1/5 and 3/15 dollars a million tokens."""
+CLAUDE = {"Haiku": 4.7, "Sonnet": 14.1}
+"""Claude Haiku 4.5 and Sonnet 4.6, likewise: 1/5 and 3/15 dollars a million tokens."""
 
 
 def gpt_costs(arm: str) -> float | None:
@@ -31,7 +31,7 @@ def gpt_costs(arm: str) -> float | None:
     for word, cost in CLAUDE.items():
         if word in arm:
             return cost
-    return GPT5["nano" if "nano" in arm else "mini" if "mini" in arm else ""]
+    return GPT54["nano" if "nano" in arm else "mini" if "mini" in arm else ""]
 
 
 def judge_costs(arm: str) -> float | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from reward_router.fit_prior.pairs import Pair, load_pairs
+from reward_router.fit_prior.pairs import SourcedPair, load_pairs
 from reward_router.keyed import key, rng
 from reward_router.offline.calibrate import calibrate
 from reward_router.offline.encoder import TextEncoder
@@ -28,14 +28,14 @@ from reward_router.offline.strengths import dev_rows, fit_strengths
 from reward_router.rewards.loading import frozen_dtype
 
 
-def real(folder: Path, count: int, max_chars: int | None) -> list[Pair]:
+def real(folder: Path, count: int, max_chars: int | None) -> list[SourcedPair]:
     """``count`` pairs of all files of ``folder``, by keyed hash."""
     files = sorted(str(f) for f in folder.glob("*.jsonl.gz"))
     pairs, _ = load_pairs([PairSource(source=f, max_chars=max_chars) for f in files])
     return sorted(pairs, key=lambda p: key(0, "data", 0, p.id))[:count]
 
 
-def made_up(count: int) -> list[Pair]:
+def made_up(count: int) -> list[SourcedPair]:
     """Words by the hundred.
 
     Lengths of prompts and responses are log-normal about those of the real files.
@@ -48,7 +48,9 @@ def made_up(count: int) -> list[Pair]:
     def text(middle: float) -> str:
         return " ".join(draw.choice(words, size=1 + int(draw.lognormal(np.log(middle), 1.0))))
 
-    return [Pair(f"{i}", "made up", "words", text(30), text(80), text(80)) for i in range(count)]
+    return [
+        SourcedPair(f"{i}", "made up", "words", text(30), text(80), text(80)) for i in range(count)
+    ]
 
 
 def timed(name: str, work: Callable[[], Any]) -> Any:

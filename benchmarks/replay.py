@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reward_router.replay.evaluate import Settings
+from reward_router.replay.evaluate import ReplaySettings
 from reward_router.replay.run import Selection, measure
 
 BEGIN, END = "<!-- results: written by benchmarks/replay.py table -->", "<!-- end of results -->"
@@ -58,7 +58,7 @@ def cpu_seconds() -> float:
     )
 
 
-def timed(files: list[str], settings: Settings, selection: Selection) -> None:
+def timed(files: list[str], settings: ReplaySettings, selection: Selection) -> None:
     for file in files:
         wall, cpu = time.perf_counter(), cpu_seconds()
         result = measure([file], selection, settings, Console(quiet=True))["files"][0]
@@ -97,7 +97,7 @@ def stream(n_rows: int, n_arms: int) -> None:
         path = Path(folder) / "synthetic.jsonl.gz"
         write_synthetic(path, n_rows, n_arms)
         print(f"{n_rows} rows, {n_arms} arms, {path.stat().st_size / 2**20:.0f} MiB packed")
-        timed([str(path)], Settings(STREAMED, "none", seeds=1), Selection())
+        timed([str(path)], ReplaySettings(STREAMED, "none", seeds=1), Selection())
 
 
 def table(paths: list[Path]) -> str:
@@ -207,7 +207,7 @@ def main() -> None:
     else:
         timed(
             args.files,
-            Settings(seeds=args.seeds, workers=args.workers),
+            ReplaySettings(seeds=args.seeds, workers=args.workers),
             Selection(None, args.drop_arms),
         )
 

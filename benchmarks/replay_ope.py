@@ -28,7 +28,7 @@ from reward_router.keyed import rng
 from reward_router.posterior.blas import one_thread
 from reward_router.posterior.win_probability import win_probability
 from reward_router.replay import estimators
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.replay.records import Records
 from reward_router.routers import Exp3, LinearThompson, LinUCB, choose
 from reward_router.routers.decide import even_argmax, forced_K, with_floor
@@ -185,7 +185,7 @@ def study(file: str, logger: str, redraws: int, n_rows: int) -> list[dict[str, A
 
     All are on one file under one logger.
     """
-    (records,) = load([file], keep_prompts=0, keep_responses=False)
+    (records,) = load_records([file], keep_prompts=0, keep_responses=False)
     rows = np.sort(rng(0, "sample", 0, "ope").permutation(len(records))[:n_rows])
     wanted = targets(records, rows)
     n_c = len(records.categories)

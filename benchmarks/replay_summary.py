@@ -18,7 +18,7 @@ from adaptive import cold, warm
 from committee_curves import CALLS, curve
 from reward_router.posterior.blas import one_thread
 from reward_router.replay.embed import build
-from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
 from reward_router.replay.importers import load
 
 ROUTERS = ("adaptive", "linucb")
@@ -47,7 +47,7 @@ def parts(records, orders):
 
 def with_prior(records):
     """Accuracy of the prior alone and with online learning: one folding, five orders a fold."""
-    result = evaluate(records, Settings(routers=PRIORS, seeds=1))
+    result = evaluate_methods(records, ReplaySettings(routers=PRIORS, seeds=1))
     return {name: result["routers"][name]["vs_best_single"]["diff"] for name in PRIORS}
 
 
@@ -55,7 +55,9 @@ def committee(records):
     """Gain at 1, 1.6 and 3 calls, and of the default with its gate."""
     calls, accuracy = curve(records, "safe")
     best = records.correct_PK.mean(axis=0).max()
-    result = evaluate(records, Settings(routers=("committee",), features="none", seeds=1))
+    result = evaluate_methods(
+        records, ReplaySettings(routers=("committee",), features="none", seeds=1)
+    )
     default = result["routers"]["committee"]
     return {
         "at": (np.interp(CALLS, calls, accuracy) - best).tolist(),

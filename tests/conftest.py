@@ -1,5 +1,6 @@
 """A run small enough for a test: tiny model, three arms of two kinds, a second of work."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,24 @@ train: {loss: dpo+nll, lr: 1e-3, warmup: 0, schedule: constant,
         iterations: 2, batch_prompts: 3, batches_per_iteration: 2}
 eval: {limit: 3, samples: 0}
 """
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end.
+
+    A worker holds a million objects by now (torch, transformers), and would walk through them again
+    and again.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def tiny_anywhere(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+    """``tiny`` for fixtures that serve a whole module or more."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return lambda *settings: config.load(path, None, settings)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ Gather = Callable[[list[Any]], list[Any]]
 
 
 @dataclass
-class Parts:
+class RunParts:
     """Everything that a step needs.
 
     The session is the middle of it; the policy and the trainer are its two ends.
@@ -109,9 +109,12 @@ class Parts:
         Costs O(prompts) a step, for one pass over the data at most.
         """
         one_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
+        # After one pass every prompt has been seen: later steps add nothing.
+        last = min(self.steps, one_pass)
+
         routed: set[str] = set()
-        for t in range(min(self.steps, one_pass)):
-            routed |= {example.id for example in self.batch(t)}
+        for t in range(last):
+            routed.update(example.id for example in self.batch(t))
         return routed
 
     def batch(self, t: int) -> list[Example]:
@@ -124,7 +127,10 @@ class Parts:
         total = len(self.examples)
         batches_per_pass = math.ceil(total / size)
         number_of_pass, number_in_pass = divmod(t, batches_per_pass)
-        order = keyed.rng(self.config.seed, "data", number_of_pass).permutation(total)
+
+        # The order hangs on the pass alone, so a resumed run finds its place without any state.
+        draw = keyed.rng(self.config.seed, "data", number_of_pass)
+        order = draw.permutation(total)
         start = number_in_pass * size
         return [self.examples[i] for i in order[start : start + size]]
 
@@ -137,14 +143,18 @@ def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
 def schedule_of(config: Config, prompts: int) -> Schedule:
     """The learning rates of a run over so many prompts."""
     train = config.train
+    # A prompt gives as many pairs as its responses form, and at most ``pairs.per_prompt``.
     all_pairs_of_prompt = math.comb(config.policy.n_responses, 2)
     pairs_per_prompt = min(config.pairs.per_prompt, all_pairs_of_prompt)
     most_pairs = min(train.batch_prompts, prompts) * pairs_per_prompt
-    mini_batches = math.ceil(most_pairs / train.mini_batch) if train.mini_batch else 1
+
+    # Planned steps are counted for batches that give as many pairs as they can (see ``schedule``).
+    mini_batches = 1
+    if train.mini_batch:
+        mini_batches = math.ceil(most_pairs / train.mini_batch)
+    steps_per_batch = train.steps_per_batch * mini_batches
     batches = train.iterations * batches_per_iteration(train, prompts)
-    return Schedule(
-        train.lr, train.warmup, train.schedule, batches, train.steps_per_batch * mini_batches
-    )
+    return Schedule(train.lr, train.warmup, train.schedule, batches, steps_per_batch)
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
@@ -153,7 +163,7 @@ def arm_specs(config: Config) -> list[ArmSpec]:
     These are the embedded ones where the configuration lists none.
     """
     apart = (config.eval.arm, config.payoff.arm)
-    return configured.arm_specs([arm for arm in config.arms if arm.name not in apart])
+    return configured.configured_arms([arm for arm in config.arms if arm.name not in apart])
 
 
 def evaluation_spec(config: Config) -> ArmSpec | None:
@@ -175,7 +185,7 @@ def build_pool(config: Config, examples: list[Example]) -> RewardPool:
     return configured.arm_pool(arm_specs(config), config.pool, config.policy.device, examples)
 
 
-def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
+def know_gold(parts: RunParts, examples: Sequence[Example]) -> None:
     """Let the arms of kind gold judge these prompts, too."""
     parts.pool.know(examples)
 
@@ -281,7 +291,7 @@ def assemble(
     say: Callable[[str], None],
     examples: list[Example] | None = None,
     begin: Callable[[str], None] | None = None,
-) -> Parts:
+) -> RunParts:
     """Load everything a run needs.
 
     InputError before the first step where something cannot be right.
@@ -342,7 +352,9 @@ def assemble(
     session = Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
     session.gather = ranks.gather
     skipped = len(examples) - len(fits)
-    return Parts(config, ranks, fits, policy, contexts, trainer, session, asker, skipped, lookers)
+    return RunParts(
+        config, ranks, fits, policy, contexts, trainer, session, asker, skipped, lookers
+    )
 
 
 def build_eval_only(
@@ -352,10 +364,13 @@ def build_eval_only(
     specs = configured.eval_specs(config.arms)
     if not specs:
         return None
+    # A pool of their own: what they say must reach neither router nor trainer.
     pool = configured.arm_pool(specs, config.pool, config.policy.device, examples)
     check_arms(specs, pool)
+
     shares = {arm.name: arm.eval_share for arm in config.arms}
-    lookers = EvalOnly(pool, shares, {spec.name: spec.cost for spec in specs}, config.seed)
+    costs = {spec.name: spec.cost for spec in specs}
+    lookers = EvalOnly(pool, shares, costs, config.seed)
     lookers.gather = ranks.gather
     lookers.warn = say
     return lookers

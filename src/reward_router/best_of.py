@@ -17,7 +17,7 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.dispatch.eligible import masked
-from reward_router.evaluate import interval
+from reward_router.evaluate import bootstrap_interval
 from reward_router.examples import Example
 from reward_router.loop import Loop
 from reward_router.payoffs import gold_of_choice
@@ -31,12 +31,12 @@ NO_STEP = 2**40
 
 Drawn are noise on scores and ties between arms.
 """
-Chosen = dict[str, tuple[str, list[float]]]
+ChosenByWho = dict[str, tuple[str, list[float]]]
 """Id of a prompt -> the arm that it was given, and the scores of that arm."""
 
 
 @dataclass(frozen=True)
-class Pick:
+class PromptPick:
     """What one prompt's choice was worth.
 
     Args:
@@ -60,7 +60,7 @@ def best_of(
     loop: Loop,
     answered: Sequence[tuple[Example, Sequence[str]]],
     step: int,
-    chosen: Callable[[Chosen], None] = lambda picks: None,
+    chosen: Callable[[ChosenByWho], None] = lambda picks: None,
 ) -> dict[str, Any]:
     """Let the router choose among the responses to each prompt; returns the summary's entry.
 
@@ -76,7 +76,7 @@ def best_of(
     batch = _judged(loop, answered, step)
     scores = [score_N for [score_N] in batch.verdicts.scores]
 
-    chosen_arms: Chosen = {}
+    chosen_arms: ChosenByWho = {}
     picks = []
     for (example, responses), decision, score_N in zip(
         answered, batch.decisions, scores, strict=True
@@ -86,7 +86,7 @@ def best_of(
         gold = gold_of_choice(score_N, gold_N)
         assert gold is not None  # held-out prompts are those that have gold
         picks.append(
-            Pick(
+            PromptPick(
                 example.id,
                 example.category,
                 decision.name,
@@ -101,7 +101,7 @@ def best_of(
     calls = sum(call.status != "shared" for call in batch.verdicts.calls)
     everyones_picks = sorted(parts.ranks.gather(picks), key=lambda pick: pick.id)
     everyones_calls = sum(parts.ranks.gather([calls]))
-    return tabulate(
+    return tabulate_choices(
         everyones_picks, parts.dispatcher.arms, everyones_calls, loop.config.eval.samples
     )
 
@@ -110,13 +110,17 @@ def _judged(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step:
     """One unit a prompt, routed and scored."""
     session = loop.parts.session
     prompts = [example.prompt for example, _ in answered]
-    responses = [list(group) for _, group in answered]
     ids = [example.id for example, _ in answered]
+    responses = [list(group) for _, group in answered]
+
+    # These are no steps of the run: their numbers must not meet those of training.
     batch = Batch(NO_STEP + step, prompts, ids, responses, resting=session.resting())
     for row, texts in enumerate(responses):
-        columns = tuple(range(len(texts)))
-        batch.units.append(Unit(ids[row], ((row, columns),)))
-    batch.decisions = _decisions(loop, ids, loop.units.prompt_rows(prompts, responses), step)
+        every_response = tuple(range(len(texts)))
+        batch.units.append(Unit(ids[row], ((row, every_response),)))
+    context_BD = loop.unit_filler.prompt_rows(prompts, responses)
+    batch.decisions = _decisions(loop, ids, context_BD, step)
+
     verdicts = session.mode.judge(batch)
     loop.loading = verdicts.load_seconds
     return batch
@@ -131,21 +135,27 @@ def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> 
         return []
     dispatcher = loop.parts.dispatcher
     names = dispatcher.arms
+
+    # Exploration is for training; here every prompt gets the arm of the highest mean that works.
+    greedy = Greedy(dispatcher.router)
+    probs_BK = greedy.probs(loop.contexts_for_router(context_BD, step))
     resting = loop.session.resting()
     awake_K = np.array([name not in resting for name in names])
-    greedy = Greedy(dispatcher.router)
-    probs_BK = masked(greedy.probs(loop.contexts_for_router(context_BD, step)), awake_K[None])
+    probs_BK = masked(probs_BK, awake_K[None])
+
+    # Only ties are left to the draw, and it is keyed: the same prompt, the same arm.
     seed = loop.config.seed
     u_B = np.array([keyed.uniform(seed, "arm", NO_STEP + step, unit) for unit in ids])
     arm_B, p_B = choose(probs_BK, u_B)
+
     decisions = []
     for unit, k, p, probs_K in zip(ids, arm_B.tolist(), p_B.tolist(), probs_BK, strict=True):
         decisions.append(Decision(unit, unit, step, k, names[k], p, probs_K))
     return decisions
 
 
-def tabulate(
-    picks: Sequence[Pick], arms: Sequence[str], calls: int, samples: int
+def tabulate_choices(
+    picks: Sequence[PromptPick], arms: Sequence[str], calls: int, samples: int
 ) -> dict[str, Any]:
     """Means over prompts, and who chose, in all and by category.
 
@@ -153,6 +163,9 @@ def tabulate(
     """
     gold_B = np.array([pick.gold for pick in picks])
     random_B = np.array([pick.random for pick in picks])
+    # Paired: the same prompts, with a chosen sample and with any of them.
+    gain_B = gold_B - random_B
+
     by_category = {"all": _category(picks, arms)}
     for category in sorted({pick.category for pick in picks} - {""}):
         group = [pick for pick in picks if pick.category == category]
@@ -163,14 +176,14 @@ def tabulate(
         "gold": float(gold_B.mean()),
         "random": float(random_B.mean()),
         "oracle": float(np.mean([pick.oracle for pick in picks])),
-        "diff": float((gold_B - random_B).mean()),
-        "ci95": list(interval(gold_B - random_B)),
+        "diff": float(gain_B.mean()),
+        "ci95": list(bootstrap_interval(gain_B)),
         "calls": calls,
         "by_category": by_category,
     }
 
 
-def _category(picks: Sequence[Pick], arms: Sequence[str]) -> dict[str, Any]:
+def _category(picks: Sequence[PromptPick], arms: Sequence[str]) -> dict[str, Any]:
     shares = {}
     for arm in arms:
         chosen_by_arm = sum(pick.arm == arm for pick in picks)

@@ -13,5 +13,8 @@ def cache_dir() -> Path:
     own = os.environ.get("REWARD_ROUTER_CACHE")
     if own:
         return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "reward-router"
+
+    # The XDG base directory, which all programs of a user share.
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    base = Path(xdg).expanduser() if xdg else Path.home() / ".cache"
+    return base / "reward-router"

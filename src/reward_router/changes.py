@@ -32,26 +32,31 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
     return changes
 
 
-def told(changes: Changes) -> str:
+def first_change(changes: Changes) -> str:
     """The first change in words, and how many more there are."""
     path, (old, new) = next(iter(changes.items()))
     part, _, name = path.partition(".")
     what = COMPARED[part].format(name)
-    more = (
-        f" (and {len(changes) - 1} more: {', '.join(list(changes)[1:4])})"
-        if len(changes) > 1
-        else ""
-    )
+
+    more = ""
+    if len(changes) > 1:
+        # Three more by name are enough for one line.
+        named = ", ".join(list(changes)[1:4])
+        more = f" (and {len(changes) - 1} more: {named})"
     return f"{what} changed since the run began, from {_shown(old)} to {_shown(new)}{more}"
 
 
 def _differing(path: str, old: Any, new: Any) -> Changes:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
+        # Keys in the old order, and those that were added behind them.
+        added = [name for name in new if name not in old]
         changes: Changes = {}
-        for name in [*old, *(key for key in new if key not in old)]:
+        for name in [*old, *added]:
             changes |= _differing(f"{path}.{name}", old.get(name), new.get(name))
         return changes
-    return {} if old == new else {path: [old, new]}
+    if old == new:
+        return {}
+    return {path: [old, new]}
 
 
 def _shown(value: Any) -> str:

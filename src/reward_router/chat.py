@@ -116,11 +116,14 @@ def parsed(value: Any) -> Any:
     >>> parsed('{"role": "user", "content": "Hi"}'), parsed("[1, 2]")
     ({'role': 'user', 'content': 'Hi'}, '[1, 2]')
     """
-    # Most cells are plain text: these two looks are cheaper than reading all of them as JSON.
-    if not isinstance(value, str) or value[:1] not in "[{ \n":
+    # Cheap tests first: nearly all prompts are plain text.
+    begins_like_json = isinstance(value, str) and value[:1] in "[{ \n"
+    if not begins_like_json:
         return value
-    if '"role"' not in value and '"from"' not in value:
+    names_a_speaker = '"role"' in value or '"from"' in value
+    if not names_a_speaker:
         return value
+
     turns = _json(value)
     first = turns[0] if isinstance(turns, list) and turns else turns
     return turns if _is_message(first) else value
@@ -175,10 +178,15 @@ def content_text(content: Any, what: str) -> str:
 def _part(part: Any, what: str) -> str:
     if isinstance(part, str):
         return part
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    text = part.get("text", part.get("refusal")) if isinstance(part, Mapping) else None
-    if (kind is None or kind in _TEXT_PARTS) and isinstance(text, str):
+    kind = None
+    text = None
+    if isinstance(part, Mapping):
+        kind = part.get("type")
+        text = part.get("text", part.get("refusal"))
+    is_text = kind is None or kind in _TEXT_PARTS
+    if is_text and isinstance(text, str):
         return text
+
     # Named and refused, because an arm would read a hole in its place.
     named = f"of type {kind!r}" if isinstance(kind, str) else f"{shown(part)!r}"
     raise Unreadable(f"{what} has a part {named}, which no arm here can read")
@@ -213,12 +221,16 @@ def _calls(value: Any, what: str) -> list[dict[str, Any]]:
 
 
 def _call(call: Any, what: str) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, Mapping) else None
+    function = None
+    if isinstance(call, Mapping):
+        function = call.get("function", call)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise Unreadable(f"{what} has a tool call without a name: {shown(call)!r}")
+
     # OpenAI writes arguments as JSON text, templates read them as an object.
     arguments = function.get("arguments", function.get("parameters"))
-    arguments = _json(arguments) if isinstance(arguments, str) else arguments
+    if isinstance(arguments, str):
+        arguments = _json(arguments)
     made: dict[str, Any] = {
         "type": "function",
         "function": {"name": function["name"], "arguments": arguments or {}},

@@ -21,9 +21,12 @@ NUMBERS = (int, float, np.integer, np.floating)
 def whole(name: str, value: object, low: int, high: int) -> int:
     """An integer in [low, high], or InputError."""
     # a bool is an int in Python, and is no number here
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+    is_bool = isinstance(value, bool | np.bool_)
+    if is_bool or not isinstance(value, int | np.integer):
         raise InputError(f"{name} must be a whole number, got {value!r}")
-    if not low <= value <= high:
+
+    in_range = low <= value <= high
+    if not in_range:
         raise InputError(f"{name} must lie in [{low}, {high}], got {value}")
     return int(value)
 
@@ -159,9 +162,13 @@ def stored(
 
 def same_kind(state: Mapping[str, NDArray[Any]], kind: str, entries: int | None = None) -> None:
     """InputError unless the state was written by a router of this kind."""
-    written_by = str(np.asarray(state["kind"])) if "kind" in state else None
+    written_by = None
+    if "kind" in state:
+        written_by = str(np.asarray(state["kind"]))
     if written_by != kind:
         raise InputError(f"this state belongs to {written_by or 'no router'}, not to {kind}")
+
+    # An entry more or less is the state of another version, which must not be read by halves.
     if entries is not None and len(state) != entries:
         raise InputError(f"state has {len(state)} entries, {kind} writes {entries}")
 

@@ -39,11 +39,11 @@ INTERRUPTED = 130
 # typer carries its own copy of click's exceptions, or click's itself: the base class is the same.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
-Source = Annotated[
+ConfigArgument = Annotated[
     str | None, typer.Argument(metavar="[CONFIG.yaml]", help="none: the embedded default")
 ]
 Preset = Annotated[str | None, typer.Option(help="a packaged configuration, e.g. laser")]
-Settings = Annotated[
+SetOptions = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=v", help="change one key; may be repeated")
 ]
 
@@ -64,7 +64,7 @@ def root(
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", help=f"show what libraries print, too (or {quiet.VARIABLE}=1)"),
+        typer.Option("--verbose", help=f"show what libraries print, too (or {quiet.VERBOSE}=1)"),
     ] = False,
 ) -> None:
     """Options before the command."""
@@ -73,9 +73,9 @@ def root(
 
 @app.command()
 def train(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     out: Annotated[Path, typer.Option(help="the run's directory")] = Path("runs/latest"),
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint in --out")] = False,
     accept_changes: Annotated[
@@ -96,7 +96,7 @@ def train(  # noqa: PLR0913 - the options of the command
     from reward_router import fill
 
     # The configuration first, so that a wrong key is said before torch is loaded.
-    settled = fill.load(config, preset, set_ or [], lambda what: say_fact(console, what))
+    settled = fill.load_filled(config, preset, set_ or [], lambda what: say_fact(console, what))
     name = Path(config).stem if config else preset or "default"
     from reward_router import run
     from reward_router.report import training
@@ -174,7 +174,9 @@ def init(  # noqa: PLR0913 - the options of the command
             "init: give --data FILE (or embedded); then --arm MODEL twice or "
             "more, --policy MODEL, --out MY.yaml"
         )
-    path = first.write(out, first.written(data, arm or [], policy, judge, measured_by), force)
+    path = first.write_config(
+        out, first.written(data, arm or [], policy, judge, measured_by), force
+    )
     say(console, f"config   {path}")
     say(console, f"next     reward-router train {path} --dry-run", wrap=False)
     say(console, f"         reward-router train {path} --out runs/mine", wrap=False)
@@ -191,9 +193,9 @@ def presets() -> None:
 
 @app.command()
 def bestofn(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     responses: Annotated[
         str | None,
         typer.Option(
@@ -257,7 +259,7 @@ def study(
     part: Annotated[
         str, typer.Option(metavar="I/N", help="this process's share of the runs")
     ] = "0/1",
-    set_: Settings = None,
+    set_: SetOptions = None,
 ) -> None:
     """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and
     prompts.
@@ -265,9 +267,12 @@ def study(
     from reward_router.jobs.study import study as run_study
 
     number, _, parts = part.partition("/")
-    if not (number.isdigit() and parts.isdigit() and int(number) < int(parts)):
+    both_whole = number.isdigit() and parts.isdigit()
+    if not (both_whole and int(number) < int(parts)):
         raise InputError(f"--part {part!r}: write it as I/N with I below N, e.g. 0/2")
-    run_study(set_ or [], out, seeds, only, (int(number), int(parts)), console)
+
+    share = (int(number), int(parts))
+    run_study(set_ or [], out, seeds, only, share, console)
 
 
 @app.command()
@@ -298,7 +303,7 @@ def experiment(  # noqa: PLR0913 - the options of the command
             metavar="CONFIG.yaml", help="your policy, arms and data, for training; or a preset"
         ),
     ] = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     dry_run: Annotated[
         bool, typer.Option(help="only say what it would run, and what one training run takes")
     ] = False,
@@ -323,9 +328,9 @@ def experiment(  # noqa: PLR0913 - the options of the command
 
 @app.command("gold-pairs")
 def gold_pairs(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     out: Annotated[Path, typer.Option(metavar="OUT.jsonl", help="the preference file")] = Path(
         "runs/pairs.jsonl"
     ),
@@ -342,11 +347,16 @@ def gold_pairs(  # noqa: PLR0913 - the options of the command
     """
     from reward_router.jobs.gold_pairs import gold_pairs as write
 
-    if prompts != "all" and (not prompts.isdecimal() or int(prompts) < 1):
+    is_count = prompts.isdecimal() and int(prompts) >= 1
+    if prompts != "all" and not is_count:
         raise InputError(f"--prompts {prompts!r}: a number of 1 or more, or all")
-    settings = [*(set_ or []), *([f"data.split={split}"] if split is not None else [])]
     most = None if prompts == "all" else int(prompts)
-    write(configuration.load(config, preset, settings), out, most, per_prompt, console)
+
+    settings = list(set_ or [])
+    if split is not None:
+        settings.append(f"data.split={split}")
+    settled = configuration.load(config, preset, settings)
+    write(settled, out, most, per_prompt, console)
 
 
 @app.command("fit-arm")
@@ -385,7 +395,7 @@ def fit_prior(
     config: Annotated[
         str, typer.Argument(metavar="CONFIG.yaml", help="a file, or demo, bayesian-llama3")
     ],
-    set_: Settings = None,
+    set_: SetOptions = None,
     out: Annotated[Path, typer.Option(help="the prior's directory")] = Path("runs/prior"),
     resume: Annotated[bool, typer.Option(help="go on with what was begun in --out")] = False,
 ) -> None:
@@ -394,7 +404,7 @@ def fit_prior(
     """
     from reward_router.offline import settings
 
-    settled = settings.load(config, set_ or [])
+    settled = settings.load_settings(config, set_ or [])
     from reward_router.fit_prior.run import fit_prior as fit
 
     fit(settled, out, resume=resume, console=console)
@@ -607,9 +617,9 @@ def replay(  # noqa: PLR0913 - the options of the command
 
 @app.command()
 def serve(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     ledger: Annotated[
         Path, typer.Option(metavar="FILE", help="the server's state; it goes on where it is there")
     ] = Path("runs/serve/ledger.sqlite"),
@@ -627,11 +637,16 @@ def serve(  # noqa: PLR0913 - the options of the command
     group_seconds: Annotated[
         float, typer.Option(min=0.001, help="how long such a group waits for its responses")
     ] = 600.0,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="reward models in Ray Serve, the router in a Ray actor")
+    ] = False,
 ) -> None:
     """Answer trainers over HTTP: prompts and responses in, verdicts out, payoffs back."""
     from reward_router.server.run import Place
     from reward_router.server.run import serve as run_server
 
+    if ray:
+        from reward_router.server.ray.run import serve as run_server
     settled = configuration.load(config, preset, set_ or [])
     place = Place(ledger, host, port, token_env, max_body, group_size, group_seconds)
     run_server(settled, place, lambda line: say(console, line, wrap=False))
@@ -662,16 +677,20 @@ def arms_check(  # noqa: PLR0913 - the options of the command
         str | None, typer.Option(help="the column that says which response is better")
     ] = None,
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
 ) -> None:
     """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit
     code 1: an arm failed on all rows.
     """
     from reward_router.jobs.arms_check import LabelledPairs, check_config
 
+    # One argument for both, so a file of a preset's name has to be given with its folder.
     preset = config if config in configuration.presets() else None
-    settled = configuration.load(None if preset else config, preset, set_ or [])
-    pairs = LabelledPairs(data, split, limit, _column_mapping(column), preference, name)
+    file = None if preset else config
+    settled = configuration.load(file, preset, set_ or [])
+
+    mapping = _column_mapping(column)
+    pairs = LabelledPairs(data, split, limit, mapping, preference, name)
     checks = check_config(settled, pairs, baseline, json_out, console)
     if any(check.failed == check.pairs for check in checks):
         raise typer.Exit(1)

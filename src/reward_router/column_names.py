@@ -11,7 +11,7 @@ from typing import Any
 
 from reward_router.errors import InputError
 from reward_router.kinds import did_you_mean
-from reward_router.reading import Row
+from reward_router.reading import DataRow
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -27,7 +27,7 @@ def check_mapping(columns: Mapping[str, str] | None, known: Sequence[str]) -> di
     return dict(columns or {})
 
 
-def required(row: Row, name: str, mapping: Mapping[str, str], place: str) -> Any:
+def required(row: DataRow, name: str, mapping: Mapping[str, str], place: str) -> Any:
     """The value of our ``name``; InputError, with the columns there are, where it holds nothing.
 
     >>> required({"question": "2 + 2?"}, "prompt", {"prompt": "question"}, "line 1")
@@ -45,15 +45,19 @@ def required(row: Row, name: str, mapping: Mapping[str, str], place: str) -> Any
     return value
 
 
-def optional(row: Row, name: str, mapping: Mapping[str, str], place: str) -> str | None:
+def optional(row: DataRow, name: str, mapping: Mapping[str, str], place: str) -> str | None:
     """The value of our ``name`` as text, None where it holds nothing.
 
     InputError where a column that was mapped does not exist.
     """
     column = mapping.get(name)
-    if column is not None and column not in row and column.split(".")[0] not in row:
-        required(row, name, mapping, place)
-    return as_text(_reach(row, column or name, place))
+    if column is not None:
+        # A dotted name leads into a nested value; its first part is the column of the row.
+        outermost = column.split(".")[0]
+        if column not in row and outermost not in row:
+            required(row, name, mapping, place)
+    value = _reach(row, column or name, place)
+    return as_text(value)
 
 
 def as_text(value: Any) -> str | None:
@@ -78,7 +82,7 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _reach(row: Row, column: str, place: str) -> Any:
+def _reach(row: DataRow, column: str, place: str) -> Any:
     """``row[column]``, or along the dots of the name; None where the first column is absent."""
     if column in row:
         return row[column]
@@ -126,12 +130,15 @@ def template_fields(template: str | None) -> set[str]:
     return fields
 
 
-def fill(template: str, row: Row, mapping: Mapping[str, str], prompt: str, place: str) -> str:
+def fill_template(
+    template: str, row: DataRow, mapping: Mapping[str, str], prompt: str, place: str
+) -> str:
     """The template with its fields filled in; lists become lettered choices.
 
     The field ``{prompt}`` becomes ``prompt``, any other the row's value.
 
-    >>> print(fill("{prompt} {options}", {"options": ["yes", "no"]}, {}, "Well?", "line 1"))
+    >>> row = {"options": ["yes", "no"]}
+    >>> print(fill_template("{prompt} {options}", row, {}, "Well?", "line 1"))
     Well? (A) yes
     (B) no
     """

@@ -103,6 +103,44 @@ class PolicyConfig(Section):
     trust_remote_code: bool = False
 
 
+class ArmRayConfig(Section):
+    """Where one arm runs under ``serve --ray``; other commands do not read it.
+
+    ``ray: own`` is short for ``ray: {place: own}``. Arms on one model and in one place share its
+    weights, and the largest of their numbers holds for all of them.
+    """
+
+    place: Literal["auto", "own", "shared", "router"] = Field(
+        default="auto",
+        description=(
+            "a deployment of its model's own, the shared one, or the router's process; auto: own "
+            "for language models and classifiers, router for services, shared for all others"
+        ),
+    )
+    replicas: Count = Field(default=1, description="copies of a deployment of its own")
+    cpus: NonNegative = Field(default=1.0, description="of each copy")
+    gpus: NonNegative | None = Field(
+        default=None, description="of each copy; null: 1 where Ray has GPUs"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"place": given} if isinstance(given, str) else given
+
+
+class RayConfig(Section):
+    """What ``serve --ray`` starts beside the deployments of single models."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] = Field(
+        default="reward-router", description="of the router in Ray"
+    )
+    replicas: Count = Field(default=1, description="copies of the shared deployment")
+    models: Count = Field(default=3, description="loaded models of each copy")
+    cpus: NonNegative = Field(default=1.0, description="of each copy")
+    gpus: NonNegative = Field(default=0.0, description="of each copy")
+
+
 class ArmConfig(BaseModel):
     """One reward model.
 
@@ -121,6 +159,7 @@ class ArmConfig(BaseModel):
     eval_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="share of the prompts that an arm with eval_only is asked about"
     )
+    ray: ArmRayConfig = ArmRayConfig()
 
     @field_validator("kind")
     @classmethod
@@ -349,10 +388,13 @@ class PayoffConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _an_import_path_is_the_users_function(cls, section: Any) -> Any:
-        name = section.get("name") if isinstance(section, Mapping) else None
+        if not isinstance(section, Mapping):
+            return section
+        name = section.get("name")
         if isinstance(name, str) and is_import_path(name):
             return {"path": name, **section, "name": "python"}
-        if isinstance(section, Mapping) and section.get("arm") is not None and name is None:
+        # An arm without a name of a payoff: the arm is the judge that pays.
+        if section.get("arm") is not None and name is None:
             return {**section, "name": "judge"}
         return section
 
@@ -700,6 +742,7 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     arms: list[ArmConfig] = Field(default_factory=list, description="empty: the embedded arms")
     pool: PoolConfig = PoolConfig()
+    ray: RayConfig = RayConfig()
     router: RouterConfig = RouterConfig()
     context: ContextConfig = ContextConfig()
     payoff: PayoffConfig = PayoffConfig()
@@ -889,11 +932,11 @@ def presets() -> list[str]:
 def preset_text(name: str) -> str:
     """The YAML of a packaged configuration."""
     if name not in presets():
-        raise InputError(f"preset {name!r} does not exist; {nearest(name, presets())}")
+        raise InputError(f"preset {name!r} does not exist; {nearest_key(name, presets())}")
     return (resources.files("reward_router.configs") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest_key(name: str, known: Iterable[str]) -> str:
     """'did you mean X?' where a known name is near, else the whole list in order."""
     return did_you_mean(name, sorted(known))
 
@@ -940,10 +983,10 @@ def load(
 
     InputError for whatever cannot be read or is not allowed.
     """
-    return validate(*read(source, preset, settings))
+    return validate(*read_plain(source, preset, settings))
 
 
-def read(
+def read_plain(
     source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()
 ) -> tuple[dict[str, Any], str]:
     """What `load` validates, as plain data, and its name for messages."""
@@ -985,7 +1028,9 @@ def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> 
         faults = [_in_words(schema, fault) for fault in error.errors()]
         # Unions report the same fault once for each of their members.
         shown = "; ".join(dict.fromkeys(faults[:MOST_FAULTS]))
-        more = f" [and {len(faults) - MOST_FAULTS} more]" if len(faults) > MOST_FAULTS else ""
+        more = ""
+        if len(faults) > MOST_FAULTS:
+            more = f" [and {len(faults) - MOST_FAULTS} more]"
         raise InputError(f"{where}: {shown}{more}") from None
 
 
@@ -1003,7 +1048,7 @@ def _in_words(schema: type[BaseModel], fault: Any) -> str:
     key = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         fields = _fields_at(schema, fault["loc"][:-1])
-        return f"unknown key {key!r}; {nearest(str(fault['loc'][-1]), fields)}"
+        return f"unknown key {key!r}; {nearest_key(str(fault['loc'][-1]), fields)}"
 
     value = fault.get("input")
     details = ""

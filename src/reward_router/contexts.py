@@ -36,7 +36,7 @@ class Hashing:
 
     def __call__(self, prompts: Sequence[Prompt]) -> Float:
         """(B, D); equal prompts have equal rows."""
-        return hash_rows([text_of(prompt) for prompt in prompts], self.dim)
+        return hash_rows([plain_prompt(prompt) for prompt in prompts], self.dim)
 
 
 class PairRows(Protocol):
@@ -117,9 +117,11 @@ class Contexts:
         """(B, dim)."""
         if not prompts:
             return np.zeros((0, self.dim))
+        # Unit norm whoever encodes: a router's exploration must not depend on a row's length.
         if self.config.kind == "policy":
-            return unit_rows(self.policy.embed(prompts, self.config.pooling))
-        texts = [text_of(prompt) for prompt in prompts]
+            embedded_BD = self.policy.embed(prompts, self.config.pooling)
+            return unit_rows(embedded_BD)
+        texts = [plain_prompt(prompt) for prompt in prompts]
         if self.encoder is None:
             return hash_rows(texts, self.config.dim)
         encoded_BD = self.encoder.encode(texts, batch_size=64, show_progress_bar=False)
@@ -133,14 +135,17 @@ class Contexts:
         not brought to unit norm: that would change the forecast. Where all responses are equal,
         the one response with itself is the pair.
         """
-        rows_BD = np.zeros((len(prompts), self.pair_dim))
+        n_prompts = len(prompts)
+        rows_BD = np.zeros((n_prompts, self.pair_dim))
         # Each prompt is encoded by itself, so that its row does not depend on its neighbours.
         for row, (prompt, texts) in enumerate(zip(prompts, responses, strict=True)):
             different = list(dict.fromkeys(texts))
-            pairs = list(combinations(different, 2)) or [(different[0], different[0])]
+            only = different[0]
+            pairs = list(combinations(different, 2)) or [(only, only)]
             first = [pair[0] for pair in pairs]
             second = [pair[1] for pair in pairs]
-            pair_rows_PD = self.pairs([prompt] * len(pairs), first, second)
+            same_prompt = [prompt] * len(pairs)
+            pair_rows_PD = self.pairs(same_prompt, first, second)
             rows_BD[row] = pair_rows_PD.mean(axis=0)
         return rows_BD
 
@@ -153,23 +158,28 @@ class Contexts:
         """
         if self.of_pairs is not None:
             return self.of_pairs.pairs(prompts, first, second)
+
+        # All first responses, then all second ones.
+        n_pairs = len(first)
         both_sides = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
-        index: dict[tuple[str, str], int] = {}
+        number_of: dict[tuple[str, str], int] = {}
         # A prompt with a response is embedded as the conversation that the two make.
         conversations: list[Prompt] = []
+        places = []
         for prompt, response in both_sides:
-            key = (text_of(prompt), response)
-            if key not in index:
-                index[key] = len(conversations)
+            key = (plain_prompt(prompt), response)
+            if key not in number_of:
+                number_of[key] = len(conversations)
                 conversations.append(_answered(prompt, response))
+            places.append(number_of[key])
+
         rows_XD = self.prompts(conversations)
-        places = [index[text_of(prompt), response] for prompt, response in both_sides]
-        first_PD = rows_XD[places[: len(first)]]
-        second_PD = rows_XD[places[len(first) :]]
+        first_PD = rows_XD[places[:n_pairs]]
+        second_PD = rows_XD[places[n_pairs:]]
         return pair_rows(first_PD, second_PD)
 
 
-def text_of(prompt: Prompt) -> str:
+def plain_prompt(prompt: Prompt) -> str:
     """A prompt as plain text."""
     return prompt if isinstance(prompt, str) else "\n".join(chat.text_of(m) for m in prompt)
 

@@ -13,11 +13,17 @@ from typing import Any, TypeVar
 
 from reward_router import chat, keyed, preferences
 from reward_router.chat import Prompt, Unreadable
-from reward_router.column_names import check_mapping, fill, optional, required, template_fields
+from reward_router.column_names import (
+    check_mapping,
+    fill_template,
+    optional,
+    required,
+    template_fields,
+)
 from reward_router.errors import InputError
 from reward_router.labels import Numbers, named
-from reward_router.preferences import Pair
-from reward_router.reading import Broken, Row, Tally, read_rows
+from reward_router.preferences import Preference
+from reward_router.reading import Broken, DataRow, RowTally, read_rows
 
 __all__ = [
     "PreferenceRecord",
@@ -73,7 +79,7 @@ def load_prompts(  # noqa: PLR0913 (the settings of a section `data`)
     limit: int | None = None,
     config_name: str | None = None,
     categories: Sequence[str] | None = None,
-    tally: Tally | None = None,
+    tally: RowTally | None = None,
 ) -> list[PromptRecord]:
     """Prompts of a file or a Hub data set, in order.
 
@@ -98,21 +104,27 @@ def load_prompts(  # noqa: PLR0913 (the settings of a section `data`)
     mapping = check_mapping(columns, ("id", "prompt", "category", "answer"))
     fields = template_fields(template)
 
-    def make(place: str, row: Row) -> Iterator[PromptRecord]:
+    def make(place: str, row: DataRow) -> Iterator[PromptRecord]:
         chat.no_media(row)
+        # A template may do without the prompt's own column.
         prompt: Prompt = ""
         if template is None or "prompt" in fields:
             prompt = _prompt_of(row, mapping, place)
         if template is not None:
-            prompt = wrapped(prompt, lambda text: fill(template, row, mapping, text, place))
+            prompt = wrapped(
+                prompt, lambda text: fill_template(template, row, mapping, text, place)
+            )
+
         name = optional(row, "id", mapping, place)
         category = optional(row, "category", mapping, place)
         answer = optional(row, "answer", mapping, place)
+        # Reasoning data sets keep their answers where no column says so.
         if answer is None and "answer" not in mapping:
-            answer = optional({"answer": preferences.ground_truth(row)}, "answer", {}, place)
+            truth = {"answer": preferences.ground_truth(row)}
+            answer = optional(truth, "answer", {}, place)
         yield PromptRecord(name or "", _checked(prompt), category or "", answer)
 
-    counted = tally or Tally(path_or_name)
+    counted = tally or RowTally(path_or_name)
     reading = _Reading(path_or_name, split, config_name, categories, limit, counted)
     records = [reading.named(record, place) for place, record in reading.records(make)]
     return reading.finished(records, tally is None)
@@ -127,7 +139,7 @@ def load_preferences(  # noqa: PLR0913 (the settings of a section `data`)
     config_name: str | None = None,
     categories: Sequence[str] | None = None,
     preference: str | None = None,
-    tally: Tally | None = None,
+    tally: RowTally | None = None,
 ) -> list[PreferenceRecord]:
     """Preference pairs {prompt, chosen, rejected, source?, category?, id?}.
 
@@ -155,7 +167,7 @@ def load_preferences(  # noqa: PLR0913 (the settings of a section `data`)
     numbers: dict[str, Numbers] = {}
     convention: str | None = None
 
-    def make(place: str, row: Row) -> Iterator[_Draft]:
+    def make(place: str, row: DataRow) -> Iterator[_Draft]:
         nonlocal convention
         column = preference
         if preference is not None:
@@ -173,7 +185,7 @@ def load_preferences(  # noqa: PLR0913 (the settings of a section `data`)
             pair_id = f"{name}-{number}" if name and len(pairs) > 1 else name
             yield _Draft(pair, pair_id, pair.prompt, source, category)
 
-    counted = tally or Tally(path_or_name)
+    counted = tally or RowTally(path_or_name)
     reading = _Reading(path_or_name, split, config_name, categories, limit, counted)
     drafts = list(reading.records(make))
     for column in numbers.values():
@@ -217,7 +229,7 @@ def _sounds_like_an_index(column: str) -> bool:
 class _Draft:
     """A pair before it is known what the numbers of its label column mean."""
 
-    pair: Pair
+    pair: Preference
     id: str
     prompt: Prompt
     source: str
@@ -226,9 +238,13 @@ class _Draft:
     def record(self, numbers: Mapping[str, Numbers]) -> PreferenceRecord | None:
         """The preference; None for a tie."""
         said = self.pair.said
-        side = numbers[self.pair.column].side(said) if isinstance(said, float) else said
+        # A number says nothing by itself: which side it means is known from the whole column.
+        side = said
+        if isinstance(said, float):
+            side = numbers[self.pair.column].side(said)
         if side == "tie":
             return None
+
         better = self.pair.first
         worse = self.pair.second
         if side != "a":
@@ -246,7 +262,7 @@ class _Reading:
         config_name: str | None,
         categories: Sequence[str] | None,
         limit: int | None,
-        tally: Tally,
+        tally: RowTally,
     ) -> None:
         if limit is not None and limit < 1:
             raise InputError(f"data limit={limit}: at least 1, or none for all")
@@ -260,7 +276,7 @@ class _Reading:
         self.seen: set[str] = set()
         self.first_at: dict[str, str] = {}
 
-    def records(self, make: Callable[[str, Row], Iterator[Any]]) -> Iterator[tuple[str, Any]]:
+    def records(self, make: Callable[[str, DataRow], Iterator[Any]]) -> Iterator[tuple[str, Any]]:
         """(place, record) of the wanted rows, until the limit; what cannot be read is counted."""
         kept = 0
         for place, row in read_rows(self.source, self.split, self.config_name):
@@ -275,7 +291,7 @@ class _Reading:
                     return
 
     def _of_row(
-        self, place: str, row: Row | Broken, make: Callable[[str, Row], Iterator[Any]]
+        self, place: str, row: DataRow | Broken, make: Callable[[str, DataRow], Iterator[Any]]
     ) -> list[Any]:
         try:
             if isinstance(row, Broken):
@@ -294,7 +310,9 @@ class _Reading:
             return False
         if self.low == 0 and self.high == 100:
             return True
-        return self.low <= 100 * keyed.uniform(0, "data", 0, _digest(record.prompt)) < self.high
+        # A part of the data goes by the prompt's text, so that equal prompts stay in one part.
+        percent = 100 * keyed.uniform(0, "data", 0, _digest(record.prompt))
+        return self.low <= percent < self.high
 
     def named(self, record: Record, place: str) -> Record:
         """The record with a unique id: its own, else its content's hash.
@@ -351,19 +369,23 @@ def _fold(split: str) -> tuple[str, float, float]:
     return parts["split"], low, high
 
 
-def _prompt_of(row: Row, mapping: Mapping[str, str], place: str) -> Prompt:
+def _prompt_of(row: DataRow, mapping: Mapping[str, str], place: str) -> Prompt:
     """The prompt column, or the conversation that a row has instead.
 
     The assistant's turns at the end of a conversation are no prompt.
     """
     if "prompt" not in mapping and row.get("prompt") is None:
-        column = next((name for name in _CONVERSATIONS if chat.is_messages(row.get(name))), None)
+        has_turns = (name for name in _CONVERSATIONS if chat.is_messages(row.get(name)))
+        column = next(has_turns, None)
         if column is not None:
             turns = chat.messages(row[column], column)
+            # At least one turn stays: a prompt without any would say nothing.
             while len(turns) > 1 and turns[-1]["role"] == "assistant":
                 turns = turns[:-1]
             return preferences.prompt(turns, column)
-    return preferences.prompt(required(row, "prompt", mapping, place), "prompt")
+
+    text = required(row, "prompt", mapping, place)
+    return preferences.prompt(text, "prompt")
 
 
 def _checked(prompt: Prompt) -> Prompt:

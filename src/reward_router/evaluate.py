@@ -26,7 +26,7 @@ DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Gold:
+class GoldMeasured:
     """What was measured, one entry a prompt, in the order of the ids.
 
     Args:
@@ -62,14 +62,14 @@ class Measurement:
     batch: int = 64
 
 
-def measure(
+def measure_gold(
     policy: "Policy",
     examples: Sequence[Example],
     ranks: Ranks,
     how: Measurement,
     tick: Callable[[int, int], None] = lambda done, total: None,
     seen: Callable[[Example, Sequence[Response]], None] = lambda example, responses: None,
-) -> Gold:
+) -> GoldMeasured:
     """Gold under the policy's present weights, shared out over the processes.
 
     Args:
@@ -83,20 +83,27 @@ def measure(
     # Prompts of similar length go together, so that little padding is computed.
     own_examples = ranks.shard(list(examples))
     own_examples.sort(key=lambda example: len(str(example.prompt)))
+    total = len(own_examples)
+
     rows: list[tuple[str, str, float, float]] = []
-    together = max(1, how.batch // max(how.samples, 1))
-    for start in range(0, len(own_examples), together):
-        part = own_examples[start : start + together]
-        for example, group in zip(part, _responses(policy, part, how), strict=True):
+    responses_of_prompt = max(how.samples, 1)
+    prompts_at_once = max(1, how.batch // responses_of_prompt)
+    for start in range(0, total, prompts_at_once):
+        part = own_examples[start : start + prompts_at_once]
+        responses = _responses(policy, part, how)
+        for example, group in zip(part, responses, strict=True):
+            # Averaged over the responses first: intervals are over prompts.
             right = float(example.gold(group).mean())
             ended = float(finished(group).mean())
             rows.append((example.id, example.category, right, ended))
             seen(example, group)
-        tick(min(start + together, len(own_examples)), len(own_examples))
+        done = min(start + prompts_at_once, total)
+        tick(done, total)
+
     # Sorted by id, so that the table does not depend on the number of processes.
     rows = sorted(ranks.gather(rows))
     ids, categories, right_B, finished_B = (list(column) for column in zip(*rows, strict=True))
-    return Gold(ids, categories, right_B, finished_B)
+    return GoldMeasured(ids, categories, right_B, finished_B)
 
 
 def _responses(
@@ -111,20 +118,24 @@ def _responses(
     return [[response] for response in policy.answer(prompts, limit)]
 
 
-def interval(values: Float, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(values: Float, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of a mean over prompts (percentile, 2,000 draws).
 
     It says nothing of training seeds. NaN for fewer than two values.
     """
-    if len(values) < 2:
+    n_prompts = len(values)
+    if n_prompts < 2:
         return float("nan"), float("nan")
+
     # Keyed, so that the same values always have the same interval.
-    draws = rng(seed, "bootstrap", 0).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    draw = rng(seed, "bootstrap", 0)
+    drawn_RB = draw.integers(0, n_prompts, (DRAWS, n_prompts))
+    mean_R = values[drawn_RB].mean(axis=1)
+    low, high = np.quantile(mean_R, [0.025, 0.975])
     return float(low), float(high)
 
 
-def compare(before: Gold, after: Gold) -> dict[str, Any]:
+def compare_gold(before: GoldMeasured, after: GoldMeasured) -> dict[str, Any]:
     """Gold before and after, overall and by category.
 
     Each row has n, before, after, their difference, and its paired 95 % interval over prompts. The
@@ -141,13 +152,15 @@ def compare(before: Gold, after: Gold) -> dict[str, Any]:
     for name in sorted(set(before.categories) - {""}):
         in_category = category == name
         table[name] = _row(right_before[in_category], right_after[in_category])
+
+    # Gold may rise by shorter responses alone: these two shares tell.
     table["all"]["finished_before"] = float(np.mean(before.finished))
     table["all"]["finished_after"] = float(np.mean(after.finished))
     return table
 
 
 def _row(before: Float, after: Float) -> dict[str, Any]:
-    low, high = interval(after - before)
+    low, high = bootstrap_interval(after - before)
     return {
         "n": len(before),
         "before": float(before.mean()),

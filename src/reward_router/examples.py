@@ -7,17 +7,17 @@ from functools import partial
 import numpy as np
 
 from reward_router.chat import Prompt
-from reward_router.column_names import fill, template_fields
-from reward_router.config import DataConfig, nearest
+from reward_router.column_names import fill_template, template_fields
+from reward_router.config import DataConfig, nearest_key
 from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.grading import grade
 from reward_router.math_equal import check_package
-from reward_router.reading import Tally
-from reward_router.tasks import SPLITS, Split, Task, generate, verify
+from reward_router.reading import RowTally
+from reward_router.tasks import SPLITS, Task, TaskSplit, generate, verify
 from reward_router.types import Float
 
-EMBEDDED = "embedded"
+EMBEDDED_TASKS = "embedded"
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ def load_examples(config: DataConfig, split: str | None = None) -> list[Example]
     """
     if config.answer_kind == "math":
         check_package("data.answer_kind: math")
-    if config.source == EMBEDDED:
+    if config.source == EMBEDDED_TASKS:
         _only_what_embedded_prompts_have(config)
         examples = [
             _of_task(t, config.template) for t in generate(_embedded_split(split or config.split))
         ]
     else:
         examples = _of_file(config, split)
-    if config.categories is not None and config.source == EMBEDDED:
+    if config.categories is not None and config.source == EMBEDDED_TASKS:
         known = sorted({e.category for e in examples})
         for name in config.categories:
             if name not in known:
                 raise InputError(
                     f"data.categories: {name!r} is no category of {config.source}; "
-                    f"{nearest(name, known)}"
+                    f"{nearest_key(name, known)}"
                 )
         examples = [e for e in examples if e.category in config.categories]
-    if config.source == EMBEDDED and config.limit is not None:
+    if config.source == EMBEDDED_TASKS and config.limit is not None:
         examples = examples[: config.limit]
     if not examples:
         raise InputError(
@@ -72,7 +72,7 @@ def load_examples(config: DataConfig, split: str | None = None) -> list[Example]
     return examples
 
 
-def _embedded_split(split: str) -> Split:
+def _embedded_split(split: str) -> TaskSplit:
     for known in SPLITS:
         if split == known:
             return known
@@ -99,7 +99,7 @@ def _of_file(config: DataConfig, split: str | None) -> list[Example]:
 
     A prompt whose gold cannot be read is lost, as is a row that cannot be read.
     """
-    tally = Tally(config.source)
+    tally = RowTally(config.source)
     examples = []
     for record in _records(config, split, tally):
         try:
@@ -111,7 +111,7 @@ def _of_file(config: DataConfig, split: str | None) -> list[Example]:
     return examples
 
 
-def _records(config: DataConfig, split: str | None, tally: Tally) -> list[PromptRecord]:
+def _records(config: DataConfig, split: str | None, tally: RowTally) -> list[PromptRecord]:
     return load_prompts(
         config.source,
         split=split or config.split,
@@ -129,7 +129,9 @@ def _of_task(task: Task, template: str | None) -> Example:
     if template is not None:
         template_fields(template)
         row = {"prompt": task.prompt, "category": task.category, "id": task.id}
-        prompt = fill(template, row, {}, task.prompt, f"prompt {task.id}")
+        place = f"prompt {task.id}"
+        prompt = fill_template(template, row, {}, task.prompt, place)
+    # The rule belongs to the task; a template changes only how it is put.
     return Example(task.id, prompt, task.category, partial(verify, task), repr(task))
 
 
@@ -155,7 +157,7 @@ def _graded(kind: str, answer: str, response: str) -> bool:
     return grade(kind, response, answer)
 
 
-def balanced(examples: Sequence[Example], limit: int | None) -> list[Example]:
+def taken_in_turn(examples: Sequence[Example], limit: int | None) -> list[Example]:
     """The first ``limit`` examples, taken from the categories in turn.
 
     So a small sample holds all of the categories.
@@ -165,6 +167,8 @@ def balanced(examples: Sequence[Example], limit: int | None) -> list[Example]:
     by_category: dict[str, list[Example]] = {}
     for example in examples:
         by_category.setdefault(example.category, []).append(example)
+
+    # One of every category, then a second one of each, and so on.
     ordered: list[Example] = []
     for turn in range(len(examples)):
         ordered += [queue[turn] for queue in by_category.values() if turn < len(queue)]

@@ -58,31 +58,35 @@ def facts(summary: Json) -> list[tuple[str, str]]:
     What a run does not know is left out.
     """
     rows = [
-        ("gold", gold(summary)),
-        ("win rate", win_rate(summary)),
+        ("gold", gold_fact(summary)),
+        ("win rate", win_rate_fact(summary)),
         ("likely cause", cause(summary)),
-        ("kept", kept(summary)),
+        ("kept", kept_fact(summary)),
         ("same calls", same_calls(summary)),
-        ("trusted", trusted(summary)),
-        (f"best of {summary.get('samples')}", best_of(summary)),
-        ("calls", calls(summary)),
+        ("trusted", trusted_arms_fact(summary)),
+        (f"best of {summary.get('samples')}", best_of_fact(summary)),
+        ("calls", calls_fact(summary)),
         ("time", time(summary)),
     ]
     return [(name, text) for name, text in rows if text]
 
 
-def gold(summary: Json) -> str:
+def gold_fact(summary: Json) -> str:
     """Gold before and after with its interval, and what that means."""
     table = headline_gold(summary)
     if table is None:
         return ""
     row = table["all"]
-    how = f"{summary.get('samples')} samples each" if summary.get(GOLD_SAMPLED) else "greedy"
+    how = "greedy"
+    if summary.get(GOLD_SAMPLED):
+        how = f"{summary.get('samples')} samples each"
+
     moved = f"from {row['before']:.3f} to {row['after']:.3f} on {row['n']} held-out prompts, {how}"
-    return f"{moved}: {row['diff']:+.3f}{span(row['ci95'])}, {meaning(summary, row['ci95'])}"
+    interval = row["ci95"]
+    return f"{moved}: {row['diff']:+.3f}{span(interval)}, {meaning(summary, interval)}"
 
 
-def win_rate(summary: Json) -> str:
+def win_rate_fact(summary: Json) -> str:
     """How often the arm that took no part in training likes the response after it better."""
     found = summary.get("win_rate")
     if not found:
@@ -219,7 +223,7 @@ def span(ci95: list[float | None] | None) -> str:
     return f" [{ci95[0]:+.3f}, {ci95[1]:+.3f}]"
 
 
-def kept(summary: Json) -> str:
+def kept_fact(summary: Json) -> str:
     """Which adapter the run ends with."""
     found = summary.get("kept")
     if not found:
@@ -265,24 +269,29 @@ def _change(variant: Json) -> str:
     return f"{variant['change']:+.3f}{span(variant.get('ci95'))}"
 
 
-def trusted(summary: Json) -> str:
+def trusted_arms_fact(summary: Json) -> str:
     """By category the arm that judged most, with its share; nothing where all judge together."""
     arms = summary["arms"]
     share, by_category = share_keys(summary)
-    if len(arms) < 2 or not any(row.get("decisions") for row in arms.values()):
+    anybody_decided = any(row.get("decisions") for row in arms.values())
+    if len(arms) < 2 or not anybody_decided:
         return ""
-    categories = sorted({c for row in arms.values() for c in row[by_category]})
-    told = {}
-    for category in categories:
-        told[category] = {name: row[by_category].get(category) or 0.0 for name, row in arms.items()}
-    if not told:
-        told["all"] = {name: row[share] for name, row in arms.items()}
-    first = {c: max(shares, key=lambda name: shares[name]) for c, shares in told.items()}
-    return ", ".join(
-        f"{c}: {first[c]} {shares[first[c]]:.0%}"
-        for c, shares in told.items()
-        if any(shares.values())
-    )
+
+    shares_by_category: dict[str, dict[str, float]] = {}
+    for category in sorted({name for row in arms.values() for name in row[by_category]}):
+        shares_by_category[category] = {
+            arm: row[by_category].get(category) or 0.0 for arm, row in arms.items()
+        }
+    # Data without categories is one category.
+    if not shares_by_category:
+        shares_by_category["all"] = {arm: row[share] for arm, row in arms.items()}
+
+    facts_of_categories = []
+    for category, shares in shares_by_category.items():
+        if any(shares.values()):
+            first = max(shares, key=lambda arm: shares[arm])
+            facts_of_categories.append(f"{category}: {first} {shares[first]:.0%}")
+    return ", ".join(facts_of_categories)
 
 
 def share_keys(summary: Json) -> tuple[str, str]:
@@ -296,7 +305,7 @@ def share_keys(summary: Json) -> tuple[str, str]:
     return "judged_share", "judged_share_by_category"
 
 
-def best_of(summary: Json) -> str:
+def best_of_fact(summary: Json) -> str:
     """Who is right about the policy's own samples, before training and after."""
     found = summary.get(BEST_OF) or {}
     parts = [
@@ -307,7 +316,7 @@ def best_of(summary: Json) -> str:
     return "; ".join(parts)
 
 
-def calls(summary: Json) -> str:
+def calls_fact(summary: Json) -> str:
     """Calls made, against those of asking every arm."""
     made = summary["calls"]
     text = f"{made['made']:,}" + (

@@ -50,9 +50,12 @@ def pair_rows(first_PD: AnyFloat, second_PD: AnyFloat) -> Float:
     """
     first_PD = np.asarray(first_PD, np.float64)
     second_PD = np.asarray(second_PD, np.float64)
+
+    # Neither block changes when the two are exchanged: the router need not know who came first.
     middle_PD = (first_PD + second_PD) / 2
     distance_PD = np.abs(first_PD - second_PD)
-    return unit_rows(np.concatenate([middle_PD, distance_PD], axis=1))
+    both_P2D = np.concatenate([middle_PD, distance_PD], axis=1)
+    return unit_rows(both_P2D)
 
 
 def hash_rows(texts: Sequence[str], dim: int) -> Float:
@@ -65,10 +68,13 @@ def hash_rows(texts: Sequence[str], dim: int) -> Float:
     """
     rows_BD = np.zeros((len(texts), dim))
     for row_D, text in zip(rows_BD, texts, strict=True):
-        for word in _WORD.findall(text.lower()):
+        words = _WORD.findall(text.lower())
+        for word in words:
             hashed = hashlib.blake2b(word.encode(), digest_size=8).digest()
             number = int.from_bytes(hashed, "little")
             # the lowest bit is the sign, the others choose the feature
-            row_D[(number >> 1) % dim] += 1.0 if number & 1 else -1.0
+            sign = 1.0 if number & 1 else -1.0
+            feature = (number >> 1) % dim
+            row_D[feature] += sign
 
     return unit_rows(rows_BD)

@@ -15,7 +15,7 @@ from typing import Any
 from reward_router import config as configuration
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED, load_examples
+from reward_router.examples import EMBEDDED_TASKS, load_examples
 from reward_router.jobs.estimate import parameters
 
 Tree = dict[str, Any]
@@ -28,7 +28,7 @@ LOOK = 24
 LOOKS = {"keep": "best", "look": LOOK, "look_samples": 2, "look_every": 4}
 
 
-def load(
+def load_filled(
     source: str | Path | None,
     preset: str | None,
     settings: Sequence[str],
@@ -38,7 +38,7 @@ def load(
 
     ``say`` is told each choice in a line.
     """
-    tree, where = configuration.read(source, preset, settings)
+    tree, where = configuration.read_plain(source, preset, settings)
     if source is None:
         return configuration.validate(tree, where)
     configuration.validate(tree, where)  # what is wrong in the file is said before the data is read
@@ -55,7 +55,7 @@ def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
         },
     }
     data = DataConfig.model_validate(whole["data"])
-    gold = data.source == EMBEDDED or data.answer_kind is not None
+    gold = data.source == EMBEDDED_TASKS or data.answer_kind is not None
     if whole["payoff"].get("arm") is not None:
         whole["payoff"].setdefault("name", "judge")
         say(
@@ -65,7 +65,7 @@ def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
     elif "name" not in whole["payoff"]:
         _payoff(whole, gold, say)
     measured = gold or whole["eval"].get("arm") is not None
-    if "data" not in whole["eval"] and data.source != EMBEDDED and measured:
+    if "data" not in whole["eval"] and data.source != EMBEDDED_TASKS and measured:
         _hold_out(whole, data, say)
     if gold and "keep" not in whole["eval"] and _labelled(whole) >= LOOK:
         whole["eval"] = LOOKS | whole["eval"]

@@ -91,10 +91,16 @@ def _after_marker(text: str) -> str | None:
 
 
 def _number(text: str) -> str | None:
+    # First what follows a marker such as "answer:", and there what follows the last "=".
     line = (_after_marker(text) or "").split("\n")[0]
-    first = _numbers(line.rpartition("=")[2]) or _numbers(line)
+    result = line.rpartition("=")[2]
+    marked = _numbers(result) or _numbers(line)
+    if marked:
+        return marked[0]
+
+    # Without a marker the last number counts: people work towards their answer.
     every = _numbers(text)
-    return first[0] if first else every[-1] if every else None
+    return every[-1] if every else None
 
 
 def _numbers(text: str) -> list[str]:
@@ -141,13 +147,14 @@ def _math(text: str) -> str | None:
 
 def _last_boxed(text: str) -> str | None:
     r"""What the last complete ``\boxed{...}`` holds, braces balanced."""
-    at = len(text)
-    while (at := text.rfind("\\boxed{", 0, at)) >= 0:
+    # From the last one backwards: an earlier one may be a step on the way.
+    start = len(text)
+    while (start := text.rfind("\\boxed{", 0, start)) >= 0:
         depth = 0
-        for end in range(at + 6, len(text)):
+        for end in range(start + 6, len(text)):
             depth += (text[end] == "{") - (text[end] == "}")
             if depth == 0:
-                return text[at + 7 : end]
+                return text[start + 7 : end]
     return None
 
 

@@ -6,11 +6,11 @@ It is said in words, and needs no torch.
 from collections.abc import Mapping
 from typing import Any
 
-GOLD = "gold"
+GOLD_FIGURE = "gold"
 """Key of a summary: gold of one greedy response to each held-out prompt."""
 GOLD_SAMPLED = "gold_sampled"
 """Key of a summary: gold of several sampled responses to each held-out prompt."""
-MEASURED = (GOLD_SAMPLED, GOLD)
+MEASURED = (GOLD_SAMPLED, GOLD_FIGURE)
 """Kinds of gold whose responses a run keeps in samples.jsonl, the one that is shown first."""
 BEST_OF = "best_of"
 """Key of a summary: what the frozen router chose among the samples, before and after training."""
@@ -35,7 +35,7 @@ def headline_gold(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
     It is gold under sampling where that was measured, else greedy gold.
     """
-    return summary.get(GOLD_SAMPLED) or summary.get(GOLD)
+    return summary.get(GOLD_SAMPLED) or summary.get(GOLD_FIGURE)
 
 
 def headline_win_rate(summary: Mapping[str, Any]) -> dict[str, Any] | None:

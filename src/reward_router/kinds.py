@@ -291,10 +291,16 @@ def _parameters(function: Callable[..., Any] | None) -> dict[str, inspect.Parame
 
 
 def _is_plain(annotation: Any) -> bool:
-    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return all(
-        part in (bool, int, float, str, NoneType) or get_origin(part) is Literal for part in parts
-    )
+    parts = (annotation,)
+    if get_origin(annotation) in (Union, UnionType):
+        parts = get_args(annotation)
+
+    plain_types = (bool, int, float, str, NoneType)
+    for part in parts:
+        is_plain = part in plain_types or get_origin(part) is Literal
+        if not is_plain:
+            return False
+    return True
 
 
 def _of_type(name: str, annotation: Any, value: Any) -> Any:
@@ -313,7 +319,7 @@ SomeKind = TypeVar("SomeKind", bound=Kind)
 
 
 @dataclass
-class Table(Generic[SomeKind]):
+class KindTable(Generic[SomeKind]):
     """All kinds of one sort, found in the files of a folder.
 
     Args:
@@ -342,9 +348,12 @@ class Table(Generic[SomeKind]):
 
     def _declared(self) -> Iterator[SomeKind]:
         folder = importlib.import_module(self.package)
-        for info in sorted(pkgutil.iter_modules(folder.__path__), key=lambda info: info.name):
+        # By file name, so that the order is the same on every machine.
+        files = sorted(pkgutil.iter_modules(folder.__path__), key=lambda info: info.name)
+        for info in files:
             module = importlib.import_module(f"{self.package}.{info.name}")
-            for kind in (*getattr(module, "KINDS", ()), getattr(module, "KIND", None)):
+            declared = (*getattr(module, "KINDS", ()), getattr(module, "KIND", None))
+            for kind in declared:
                 if isinstance(kind, self.of):
                     yield kind
 
@@ -379,13 +388,13 @@ class Table(Generic[SomeKind]):
         return kind  # type: ignore[return-value]
 
 
-ROUTERS = Table("router", "reward_router.routers", RouterKind)
+ROUTERS = KindTable("router", "reward_router.routers", RouterKind)
 """Routers that `train`, `replay` and `bestofn` know by name."""
-PAYOFFS = Table("payoff", "reward_router.payoffs", PayoffKind)
+PAYOFFS = KindTable("payoff", "reward_router.payoffs", PayoffKind)
 """What a router can learn from."""
-ARMS = Table("kind", "reward_router.rewards.kinds", ArmKind)
+ARMS = KindTable("kind", "reward_router.rewards.kinds", ArmKind)
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
-TRACKERS = Table("tracker", "reward_router.trackers", TrackerKind)
+TRACKERS = KindTable("tracker", "reward_router.trackers", TrackerKind)
 """Where a training run can report to."""
 
 

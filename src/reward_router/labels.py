@@ -59,10 +59,10 @@ class Truth(float):
     """A truth value in a label column: 1.0 or 0.0, and which response it means is open."""
 
 
-def read(label: Any) -> Side | float:
+def read_label(label: Any) -> Side | float:
     """A label as a side, or as the number it is; ValueError where it is neither.
 
-    >>> [read(x) for x in ("A>B", "model_b", "[[C]]", " b ", "1", 0)]
+    >>> [read_label(x) for x in ("A>B", "model_b", "[[C]]", " b ", "1", 0)]
     ['a', 'b', 'tie', 'b', 1.0, 0.0]
     """
     if isinstance(label, str):

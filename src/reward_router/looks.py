@@ -20,8 +20,8 @@ from reward_router.chat import Prompt
 from reward_router.config import Config
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
-from reward_router.evaluate import Measurement, measure
-from reward_router.examples import Example, balanced
+from reward_router.evaluate import Measurement, measure_gold
+from reward_router.examples import Example, taken_in_turn
 from reward_router.policy import Policy
 
 
@@ -50,7 +50,7 @@ def best(looks: Sequence[Look]) -> Look:
     return max(looks, key=lambda look: look.gold)
 
 
-def kept(looks: Sequence[Look]) -> Look:
+def kept_look(looks: Sequence[Look]) -> Look:
     """The look whose adapter a run keeps.
 
     It is the base model, unless the best look is clearly above it. Else it is the last one, where
@@ -62,9 +62,9 @@ def kept(looks: Sequence[Look]) -> Look:
         looks: in order, the base model's first, the last adapter's last.
 
     >>> flat, up = Look(0, [0.0, 0.5, 0.5, 0.0], 1.0), Look(2, [1.0, 0.5, 1.0, 0.5], 1.0)
-    >>> kept([flat, up, Look(4, [1.0, 1.0, 0.5, 0.0], 1.0)]).step
+    >>> kept_look([flat, up, Look(4, [1.0, 1.0, 0.5, 0.0], 1.0)]).step
     4
-    >>> kept([flat, up, Look(4, [0.0] * 4, 1.0)]).step
+    >>> kept_look([flat, up, Look(4, [0.0] * 4, 1.0)]).step
     2
     """
     base = looks[0]
@@ -126,7 +126,7 @@ def look_prompts(
     def routed_last(example: Example) -> tuple[bool, float]:
         return example.id in routed, keyed.uniform(0, "look", 0, example.id)
 
-    return balanced(sorted(labelled, key=routed_last), limit)
+    return taken_in_turn(sorted(labelled, key=routed_last), limit)
 
 
 class Looks:
@@ -158,7 +158,8 @@ class Looks:
         """Whether ``patience`` looks in a row brought nothing better."""
         if self.config.patience is None or not self.looks:
             return False
-        looks_since_best = len(self.looks) - 1 - self.looks.index(best(self.looks))
+        best_place = self.looks.index(best(self.looks))
+        looks_since_best = len(self.looks) - 1 - best_place
         return looks_since_best >= self.config.patience
 
     def look(
@@ -167,11 +168,15 @@ class Looks:
         """Measure the present policy; returns the entry for the log."""
         settings = self.config
         how = Measurement(settings.look_samples, settings.max_new_tokens, settings.batch)
-        gold = measure(self.policy, self.examples, self.ranks, how, tick)
-        self.looks.append(Look(step, gold.right, float(np.mean(gold.finished))))
-        if best(self.looks) is self.looks[-1]:
+        gold = measure_gold(self.policy, self.examples, self.ranks, how, tick)
+        ended = float(np.mean(gold.finished))
+        newest = Look(step, gold.right, ended)
+        self.looks.append(newest)
+
+        # The weights of the best look are kept now: later steps will have changed them.
+        if best(self.looks) is newest:
             self.adapter = self.policy.adapter_state("policy")
-        return self.entry(self.looks[-1])
+        return self.entry(newest)
 
     def entry(self, look: Look) -> dict[str, Any]:
         """One look for metrics.jsonl, beside the base model's and the best so far."""
@@ -187,7 +192,7 @@ class Looks:
 
     def settle(self) -> Look:
         """Put the adapter that is kept into the policy; returns its look."""
-        chosen = kept(self.looks)
+        chosen = kept_look(self.looks)
         if chosen is self.looks[-1]:
             return chosen
         # The best adapter is at hand, the base model's is not: it is made of the best.
@@ -198,7 +203,7 @@ class Looks:
 
     def summary(self) -> dict[str, Any]:
         """What summary.json says of it."""
-        chosen = kept(self.looks)
+        chosen = kept_look(self.looks)
         entries = [
             {"step": look.step, "gold": look.gold, "finished": look.finished} for look in self.looks
         ]

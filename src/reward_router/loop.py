@@ -10,6 +10,9 @@ arms and updates the router. The router never sees text, the reward models never
 the trainer never knows who judged. Left out: what big runs need (use TRL, OpenRLHF or verl and
 attach a session).
 
+The letters behind an array's name are its axes: U units of all processes, P pairs of this process,
+K arms, D features.
+
 Deviations from the paper: LinUCB starts with warm-up pulls instead of random numbers
 (``router.init: random`` is the paper's), the embedded default pays by a probe of known answers
 (``payoff.name: neg_loss`` is the paper's), and a raw payoff is scaled by quantiles of earlier ones
@@ -22,15 +25,15 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import Parts, by_iteration
+from reward_router.assemble import RunParts, by_iteration
 from reward_router.errors import RunError
 from reward_router.outcomes import Outcome, Trained
 from reward_router.pairing import Pairing
 from reward_router.payoffs import gold_of_choice, label_losses
 from reward_router.progress import Clock
-from reward_router.steplog import Step, describe, line
+from reward_router.steplog import Step, describe, metrics_line
 from reward_router.types import Float, Int
-from reward_router.units import Units
+from reward_router.units import UnitFiller
 
 __all__ = ["Loop", "Outcome", "describe", "gold_of_choice"]
 
@@ -52,7 +55,7 @@ class Loop:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: RunParts,
         clock: Clock,
         say: Callable[[str], None],
         warn: Callable[[str], None] = lambda _: None,
@@ -63,10 +66,11 @@ class Loop:
         self.session = parts.session
         self.clock = clock
         self.say = say
+        # One dictionary of counts, which pairing and payoffs add to as well.
         self.counts = dict.fromkeys(COUNTS, 0)
         self.loading = 0.0
         """Seconds that the last verdicts took to load models."""
-        self.units = Units(parts.config, parts.contexts, parts.ranks.gather)
+        self.unit_filler = UnitFiller(parts.config, parts.contexts, parts.ranks.gather)
         self.pairing = Pairing(parts, self.counts)
         self.session.payoff.counts = self.counts
         self.session.payoff.warn = warn
@@ -80,7 +84,7 @@ class Loop:
             step = self._sampled(t)
         self.say("embedding")
         with phase("embed"):
-            context_UD = self.units.fill(step)
+            context_UD = self.unit_filler.fill(step)
             step.contexts = self.contexts_for_router(context_UD, t)
         # Decide before anybody scores: the router must not see what it chooses between.
         with phase("route"):
@@ -114,7 +118,7 @@ class Loop:
             step.outcomes = session.outcomes(step, step.trained)
             # Writes the payoffs into the ledger and updates the router.
             step.payoffs = session.pay(step.outcomes, t)
-        return line(self.parts, step, self.clock.seconds)
+        return metrics_line(self.parts, step, self.clock.seconds)
 
     def _begin_iteration(self, t: int) -> None:
         """Where step t is the first of an iteration, the reference becomes the policy as it is.
@@ -157,10 +161,12 @@ class Loop:
 
         A router that names one arm for a whole iteration sees (U, 1), the iteration's number.
         """
-        if not by_iteration(self.config.router) or not self.parts.routed:
+        names_one_arm = by_iteration(self.config.router) and self.parts.routed
+        if not names_one_arm:
             return context_UD
         iteration = t // self.parts.batches_per_iteration
-        return np.full((len(context_UD), 1), float(iteration))
+        n_units = len(context_UD)
+        return np.full((n_units, 1), float(iteration))
 
     def _train(self, step: Step, owner: Sequence[int], label_PK: Int) -> Trained:
         """The optimiser steps on the pairs, and the losses that payoffs are made of."""
@@ -185,8 +191,12 @@ class Loop:
         """Why a run stops where all arms rest and none of them answered when asked again."""
         failures = self.parts.ranks.gather(step.verdicts.failures)
         last_reason = {arm: reason for _, arm, reason in failures}
-        reasons = "; ".join(f"{arm}: {reason}" for arm, reason in sorted(last_reason.items()))
+        by_name = sorted(last_reason.items())
+        reasons = "; ".join(f"{arm}: {reason}" for arm, reason in by_name)
+
+        # Steps are counted from 1 where people read them.
+        shown_step = step.step + 1
         return (
-            f"step {step.step + 1}: all arms failed again and again and none answered when asked "
+            f"step {shown_step}: all arms failed again and again and none answered when asked "
             f"in turn, so nobody can judge ({reasons}); put one back and go on with --resume"
         )

@@ -5,6 +5,7 @@ and no figure of it means anything. So ``manifest.json`` holds a digest of each,
 what differs. Options are compared by `RunDir.check`.
 """
 
+import functools
 import hashlib
 import platform
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from reward_router import config as configuration
 from reward_router.assemble import arm_specs, judge_specs
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED, Example, load_examples
+from reward_router.examples import EMBEDDED_TASKS, Example, load_examples
 from reward_router.offline.prior import TENSORS, prior_folder
 from reward_router.rewards.identity import arm_identity, weights_identity
 from reward_router.rewards.loading import MINILM
@@ -85,7 +86,9 @@ def dev_set(config: Config) -> DataConfig | None:
     if config.eval.data is not None:
         return config.eval.data
     return (
-        config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+        config.data.model_copy(update={"split": "dev"})
+        if config.data.source == EMBEDDED_TASKS
+        else None
     )
 
 
@@ -140,6 +143,7 @@ def text_digest(text: str) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
+@functools.cache
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

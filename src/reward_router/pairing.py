@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import Parts
+from reward_router.assemble import RunParts
 from reward_router.ledger.rows import Call
 from reward_router.pairs import GapScale, fixed_by_the_cut, form_pairs, gaps
-from reward_router.payoffs import agreement
+from reward_router.payoffs import pair_agreement
 from reward_router.responses import finished
 from reward_router.training.records import Pair
 from reward_router.types import Float, Int
@@ -34,7 +34,7 @@ class Pairing:
         counts: the run's counts by name; this adds to them.
     """
 
-    def __init__(self, parts: Parts, counts: dict[str, int]) -> None:
+    def __init__(self, parts: RunParts, counts: dict[str, int]) -> None:
         """With ``pairs.tie``, each arm's usual score gap is learned from recorded calls."""
         self.parts = parts
         self.config = parts.config
@@ -65,13 +65,16 @@ class Pairing:
         without_pairs: list[Place] = []
         for u, unit in enumerate(batch.units):
             for c, cell in enumerate(unit.cells):
-                prompt = batch.prompts[cell[0]]
+                place = (u, c)
+                row, _ = cell
+                prompt = batch.prompts[row]
                 texts = batch.texts(cell)
-                ordered = self._ordered(batch, (u, c))
+                ordered = self._ordered(batch, place)
                 if not ordered:
-                    without_pairs.append((u, c))
+                    without_pairs.append(place)
+
                 # A pair that the unit's own arm did not order says nothing of that arm.
-                by_stand_in = batch.verdicts.by_other((u, c))
+                by_stand_in = batch.verdicts.by_other(place)
                 by_rule_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
                 for winner, loser, weight in ordered:
                     pairs.append(Pair(prompt, texts[winner], texts[loser], weight))
@@ -114,6 +117,7 @@ class Pairing:
 
     def _count(self, batch: Batch, pairs: int, without_pairs: Sequence[Place]) -> None:
         """Count the pairs of all processes, and what gave none."""
+        verdicts = batch.verdicts
         judged_responses: set[tuple[int, int]] = set()
         judged_rows: set[int] = set()
         for unit in batch.units:
@@ -122,19 +126,22 @@ class Pairing:
                 judged_responses.update((row, n) for n in columns)
         counts = {
             "pairs": pairs,
-            "abstained": len(batch.verdicts.abstained),
+            "abstained": len(verdicts.abstained),
             "responses": len(judged_responses),
             "truncated": sum(truncated(group) for group in batch.responses),
-            "failed_rows": len(batch.verdicts.row_failures),
+            "failed_rows": len(verdicts.row_failures),
             "skipped_prompts": len(without_pairs),
         }
+
         if self.config.router.unit == "pair":
             # A pair with two scores that gave nothing was a tie; a prompt without a candidate
             # pair never became a unit.
-            scored = [np.isfinite(batch.verdicts.scores[u][c]).all() for u, c in without_pairs]
+            scored = [np.isfinite(verdicts.scores[u][c]).all() for u, c in without_pairs]
             counts["tied_pairs"] = sum(map(bool, scored))
             counts["equal_pairs"] = sum(equal_pairs(group) for group in batch.responses)
             counts["skipped_prompts"] = len(batch.prompts) - len(judged_rows)
+
+        # Every process adds the counts of all, so that each of them has the run's.
         for name, count in self.parts.ranks.gather(list(counts.items())):
             self.counts[name] += count
 
@@ -151,22 +158,30 @@ class Pairing:
         mode = self.parts.session.mode
         if not self.config.payoff.kind.asks_all_arms or not isinstance(mode, SingleArm):
             return np.zeros((0, 0), np.int64)
-        mode.compare(batch, [u for u in owner if u != NOBODY])
+        judged = [u for u in owner if u != NOBODY]
+        mode.compare(batch, judged)
+
         names = self.parts.dispatcher.arms
-        gap_PK = np.zeros((len(owner), len(names)))
-        own_P = np.zeros(len(owner), np.int64)
+        n_pairs = len(owner)
+        gap_PK = np.zeros((n_pairs, len(names)))
+        own_P = np.zeros(n_pairs, np.int64)
         for p, u in enumerate(owner):
+            # A stand-in's pair keeps gaps of 0: it says nothing of the arm that was drawn.
             if u == NOBODY:
                 continue
             own_name = batch.decisions[u].name
             own_P[p] = names.index(own_name)
-            scores = {own_name: batch.verdicts.own[u][0], **batch.verdicts.others.get(u, {})}
+            # Pairs are units of one cell, so a unit's first cell is the pair.
+            own_scores = batch.verdicts.own[u][0]
+            others = batch.verdicts.others.get(u, {})
+            scores = {own_name: own_scores, **others}
             for k, name in enumerate(names):
                 if name in scores:
                     first, second = scores[name]
                     gap_PK[p, k] = second - first
+
         margin_K = np.array([self.margin(name) for name in names])
-        return agreement(gap_PK, margin_K, own_P)
+        return pair_agreement(gap_PK, margin_K, own_P)
 
     def flipped(self, pairs: Sequence[Pair], label_PK: Int) -> Float:
         """(P,) the loss before the step of each pair with its two responses exchanged.
@@ -174,10 +189,13 @@ class Pairing:
         NaN where no arm would order the pair that way, or where the payoff does not compare arms.
         """
         loss_P = np.full(len(pairs), np.nan)
-        if self.config.payoff.kind.asks_all_arms:
-            disputed = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()
-            exchanged = [_exchanged(pairs[p]) for p in disputed]
-            loss_P[disputed] = self.parts.trainer.losses(exchanged, pairs)
+        if not self.config.payoff.kind.asks_all_arms:
+            return loss_P
+        # Only pairs that some arm would turn round: the others never need this loss.
+        disputed_P = (label_PK < 0).any(axis=1)
+        disputed = np.flatnonzero(disputed_P).tolist()
+        exchanged = [_exchanged(pairs[p]) for p in disputed]
+        loss_P[disputed] = self.parts.trainer.losses(exchanged, pairs)
         return loss_P
 
 

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router.types import Float, Truncated
 
-Pick = Literal["random", "widest"]
+PairChoice = Literal["random", "widest"]
 
 
 def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
@@ -32,7 +32,7 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     allowed_NN: NDArray[np.bool_] | None = None,
     finished_N: NDArray[np.bool_] | None = None,
     truncated: Truncated = "lose",
-    pick: Pick = "random",
+    pick: PairChoice = "random",
 ) -> list[tuple[int, int]]:
     """Up to ``per_prompt`` (winner, loser) index pairs with a score gap above ``margin``.
 
@@ -94,7 +94,10 @@ def _widest(
         winner, loser = pair
         cut = finished_N is not None and not finished_N[loser] and bool(finished_N[winner])
         # A cut response has no score to compare with: its winner's own score orders such pairs.
-        gap = scores_N[winner] if cut else scores_N[winner] - scores_N[loser]
+        gap = scores_N[winner]
+        if not cut:
+            gap = scores_N[winner] - scores_N[loser]
+        # NaN has no order: such pairs come last.
         return cut, float(np.nan_to_num(gap, nan=-np.inf))
 
     return sorted(candidates, key=width, reverse=True)
@@ -117,9 +120,12 @@ def beats(
     [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
     """
     score_N = np.asarray(scores_N, np.float64)
-    higher_NN: NDArray[np.bool_] = score_N[:, None] - score_N[None, :] > margin
+    gap_NN = score_N[:, None] - score_N[None, :]
+    # NaN is higher than nothing, and nothing is higher than NaN.
+    higher_NN: NDArray[np.bool_] = gap_NN > margin
     if finished_N is None or truncated == "keep":
         return higher_NN
+
     finished = np.asarray(finished_N, bool)
     both_finished_NN = finished[:, None] & finished[None, :]
     fixed_NN = fixed_by_the_cut(finished, truncated)
@@ -132,9 +138,13 @@ def fixed_by_the_cut(finished_N: ArrayLike, truncated: Truncated) -> NDArray[np.
     No arm's score changes that. O(N^2).
     """
     finished = np.asarray(finished_N, bool)
+    n_responses = len(finished)
     if truncated != "lose":
-        return np.zeros((len(finished), len(finished)), bool)
-    return np.asarray(finished[:, None] & ~finished[None, :])
+        return np.zeros((n_responses, n_responses), bool)
+    # A finished response beats a cut one, whatever anybody says of them.
+    first_ended_NN = finished[:, None]
+    second_cut_NN = ~finished[None, :]
+    return np.asarray(first_ended_NN & second_cut_NN)
 
 
 def rewards_with_truncation(
@@ -237,4 +247,11 @@ def gaps(calls: Iterable[tuple[object, str, str, float]]) -> list[tuple[str, flo
     for decision, arm, status, score in calls:
         if status != "audit":
             scored.setdefault((decision, arm), []).append(score)
-    return [(arm, pair[1] - pair[0]) for (_, arm), pair in scored.items() if len(pair) == 2]
+
+    arm_gaps = []
+    for (_, arm), scores in scored.items():
+        # Only a decision about a pair has a gap; calls stand in the order of the responses.
+        if len(scores) == 2:
+            first, second = scores
+            arm_gaps.append((arm, second - first))
+    return arm_gaps

@@ -178,7 +178,9 @@ class PolicyText:
         # then add an EOS as well, behind which nobody could go on.
         no_template = self.tokenizer.chat_template is None
         text = self.render(prompt)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=no_template)["input_ids"]
+        encoded = self.tokenizer(text, add_special_tokens=no_template)
+        ids: list[int] = encoded["input_ids"]
+
         ends_in_eos = no_template and len(ids) > 1 and ids[-1] == self.eos
         return ids[:-1] if ends_in_eos else ids
 
@@ -274,10 +276,14 @@ class Policy:
             pooling: ``last_hidden`` (the paper's), ``mean_hidden`` or ``mean_input``.
         """
         if not prompts:
-            return np.zeros((0, int(self.model.config.hidden_size)))
+            width = int(self.model.config.hidden_size)
+            return np.zeros((0, width))
         size = self.config.sample_batch
-        chunks = [prompts[start : start + size] for start in range(0, len(prompts), size)]
-        return np.concatenate([self._embed(chunk, pooling) for chunk in chunks])
+        rows = []
+        for start in range(0, len(prompts), size):
+            chunk = prompts[start : start + size]
+            rows.append(self._embed(chunk, pooling))
+        return np.concatenate(rows)
 
     def _embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
         batch = self.tokenize(prompts)
@@ -461,11 +467,14 @@ class TransformersSampler:
     def sync(self) -> None:
         """Set the weights of every adapted layer to W + scaling B A."""
         own = dict(self.model.named_parameters())
+        adapted = self.policy.model.get_base_model()
         with torch.no_grad():
-            for name, layer in self.policy.model.get_base_model().named_modules():
-                if hasattr(layer, "lora_A") and "policy" in layer.lora_A:
-                    weight = layer.get_base_layer().weight + layer.get_delta_weight("policy")
-                    own[f"{name}.weight"].copy_(weight)
+            for name, layer in adapted.named_modules():
+                has_adapter = hasattr(layer, "lora_A") and "policy" in layer.lora_A
+                if has_adapter:
+                    base = layer.get_base_layer().weight
+                    delta = layer.get_delta_weight("policy")
+                    own[f"{name}.weight"].copy_(base + delta)
 
     def generate(
         self, prompts: Sequence[Prompt], ids: Sequence[str], how: Decoding
@@ -473,11 +482,15 @@ class TransformersSampler:
         """``how.n`` responses to each prompt; prompts of similar length are generated together."""
         lengths = [len(self.policy.prompt_ids(prompt)) for prompt in prompts]
         by_length = sorted(range(len(prompts)), key=lambda i: lengths[i])
+        # A prompt is as many rows of the batch as it gets responses.
         per_call = max(1, self.policy.config.sample_batch // how.n)
+
         responses: list[list[Response]] = [[] for _ in prompts]
         for start in range(0, len(by_length), per_call):
             rows = by_length[start : start + per_call]
-            groups = self._call([prompts[i] for i in rows], [ids[i] for i in rows], how)
+            row_prompts = [prompts[i] for i in rows]
+            row_ids = [ids[i] for i in rows]
+            groups = self._call(row_prompts, row_ids, how)
             for i, group in zip(rows, groups, strict=True):
                 responses[i] = group
         return responses
@@ -488,12 +501,16 @@ class TransformersSampler:
         with torch.inference_mode():
             tokens_BT = self._decode(batch, how.n, how.limit, draws)
         texts = self.policy.tokenizer.batch_decode(tokens_BT, skip_special_tokens=True)
+
         is_eos_BT = tokens_BT == self.policy.eos
         ended = is_eos_BT.any(1).tolist()
         # Up to and with the first EOS; where there is none, all of them.
-        lengths = ((is_eos_BT.cumsum(1) - is_eos_BT.long()) == 0).sum(1).tolist()
+        eos_before_BT = is_eos_BT.cumsum(1) - is_eos_BT.long()
+        lengths = (eos_before_BT == 0).sum(1).tolist()
+
         rows = zip(texts, ended, lengths, strict=True)
         responses = [Response(text, end, length) for text, end, length in rows]
+        # The batch holds the n responses of a prompt one after the other.
         starts = range(0, len(responses), how.n)
         return [responses[start : start + how.n] for start in starts]
 
@@ -581,14 +598,18 @@ class _KeyedDraws:
         if self.temperature == 0:
             return logits_BV.argmax(-1)
         u_B = self.uniform_BT[rows_B, t]
+        # Temperature first, then the nucleus: the order of every sampler we know of.
         scaled_BV = logits_BV.float() / self.temperature
         if self.top_p < 1:
             scaled_BV = _nucleus(scaled_BV, self.top_p)
+
         p_BV = torch.softmax(scaled_BV, -1)
-        return drawn(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
+        cdf_BV = p_BV.cumsum(-1)
+        token_B1 = draw_tokens(p_BV, cdf_BV, u_B)
+        return token_B1[:, 0]
 
 
-def drawn(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:
+def draw_tokens(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:
     """(B, 1) tokens by inverse CDF, never one of probability 0.
 
     Args:
@@ -601,8 +622,11 @@ def drawn(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:
     total_B = cdf_BV[:, -1]
     below_B = torch.nextafter(total_B, torch.zeros_like(total_B))
     target_B = torch.minimum(u_B.float() * total_B, below_B)
+
     last_token = p_BV.shape[1] - 1
-    token_B1 = torch.searchsorted(cdf_BV, target_B[:, None], right=True).clamp(max=last_token)
+    place_B1 = torch.searchsorted(cdf_BV, target_B[:, None], right=True)
+    token_B1 = place_B1.clamp(max=last_token)
+
     # Rounding of the sum may step over a token of probability 0: the likeliest takes its place.
     impossible_B1 = p_BV.gather(1, token_B1) == 0
     likeliest_B1 = p_BV.argmax(1, keepdim=True)
@@ -616,9 +640,12 @@ def _nucleus(logits_BV: Tensor, top_p: float) -> Tensor:
     """
     sorted_BV, index_BV = logits_BV.sort(-1, descending=True)
     p_BV = torch.softmax(sorted_BV.float(), -1)
+    # Without its own mass: the token that reaches ``top_p`` still belongs to the nucleus.
     mass_before_BV = p_BV.cumsum(-1) - p_BV
+    past_nucleus_BV = mass_before_BV >= top_p
+
     outside_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
-    outside_BV.scatter_(1, index_BV, mass_before_BV >= top_p)
+    outside_BV.scatter_(1, index_BV, past_nucleus_BV)
     return logits_BV.masked_fill(outside_BV, float("-inf"))
 
 

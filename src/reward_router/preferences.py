@@ -20,7 +20,7 @@ from typing import Any
 from reward_router import chat, labels
 from reward_router.chat import Message, Prompt, Unreadable
 from reward_router.column_names import is_missing, required
-from reward_router.reading import Row
+from reward_router.reading import DataRow
 
 _NAMED_PAIRS = (
     ("chosen_response", "rejected_response"),
@@ -114,7 +114,7 @@ _SYSTEMS = ("system", "system_prompt")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Preference:
     """Two responses to one prompt.
 
     Args:
@@ -135,8 +135,8 @@ class Pair:
 
 
 def pairs_of(
-    row: Row, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """The pairs of one row; `Unreadable` or InputError says why where none can be read.
 
     Args:
@@ -146,15 +146,20 @@ def pairs_of(
         place: where the row stands, for messages.
     """
     chat.no_media(row)
-    held = {
-        name.casefold(): name for name in row if isinstance(name, str) and not is_missing(row[name])
-    }
+    held = {}
+    for name in row:
+        if isinstance(name, str) and not is_missing(row[name]):
+            held[name.casefold()] = name
+
+    # Without our own names a row may have one of several forms; the first that fits counts.
     mapped = "chosen" in mapping or "rejected" in mapping
-    if not mapped and not ("chosen" in row and "rejected" in row):
+    has_own_names = "chosen" in row and "rejected" in row
+    if not mapped and not has_own_names:
         for form in (_named_pair, _swift, _listed, _two):
             pairs = form(row, held, mapping, preference, place)
             if pairs:
                 return pairs
+
     first = required(row, "chosen", mapping, place)
     second = required(row, "rejected", mapping, place)
     label = _Label()
@@ -170,7 +175,7 @@ Held = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Label:
-    """Which of two responses is the better one, and where that is said: as in `Pair`."""
+    """Which of two responses is the better one, and where that is said: as in `Preference`."""
 
     said: labels.Side | float = "a"
     column: str = ""
@@ -178,21 +183,23 @@ class _Label:
 
 
 def _named_pair(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     for better, worse in _NAMED_PAIRS:
-        if better in held and worse in held:
-            label = _Label()
-            if preference is not None:
-                label = _Label(_said(row.get(preference), preference), preference)
-            responses = (row[held[better]], row[held[worse]])
-            return list(_paired(row, held, mapping, place, responses, label))
+        if better not in held or worse not in held:
+            continue
+        label = _Label()
+        if preference is not None:
+            said = _said(row.get(preference), preference)
+            label = _Label(said, preference)
+        responses = (row[held[better]], row[held[worse]])
+        return list(_paired(row, held, mapping, place, responses, label))
     return []
 
 
 def _swift(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """ms-swift: the conversation with the chosen response, and the rejected one beside it."""
     worse = held.get("rejected_response") or held.get("rejected_messages")
     if "messages" not in held or worse is None:
@@ -203,12 +210,14 @@ def _swift(
     start = _simple(turns[:-1])
     rejected = row[worse] if _several(row[worse]) else [row[worse]]
     chosen = _reply(turns[-1])
-    return [Pair(start, chosen, response(other, start, "rejected_response")) for other in rejected]
+    return [
+        Preference(start, chosen, response(other, start, "rejected_response")) for other in rejected
+    ]
 
 
 def _two(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """Two responses by place, and a label."""
     columns = two_columns(held)
     if columns is None:
@@ -242,12 +251,14 @@ def two_columns(held: Held) -> tuple[str, str, int | None] | None:
     """
     for first, second, counted_from in _ENDS:
         for stem in _STEMS:
-            if stem + first in held and stem + second in held:
-                return held[stem + first], held[stem + second], counted_from
+            first_name = stem + first
+            second_name = stem + second
+            if first_name in held and second_name in held:
+                return held[first_name], held[second_name], counted_from
     return None
 
 
-def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | None:
+def label_column(row: DataRow, held: Held, not_these: Sequence[str] = ()) -> str | None:
     """The column that says which of two responses is better; None where none is known.
 
     >>> label_column({"Winner": "model_a"}, {"winner": "Winner"})
@@ -261,7 +272,7 @@ def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | N
     return "winner_model_a" if "winner_model_a" in held and "winner_model_b" in held else None
 
 
-def one_hot(row: Row, held: Held) -> labels.Side:
+def one_hot(row: DataRow, held: Held) -> labels.Side:
     """What the columns winner_model_a, winner_model_b and winner_tie say."""
     ones = ("1", "1.0", "True", "true")
     # Read as text: CSV has no numbers, and Parquet has them of every type.
@@ -275,13 +286,14 @@ def one_hot(row: Row, held: Held) -> labels.Side:
 
 
 def _listed(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """Several responses with a score or a rank each."""
-    column = next(
-        (held[name] for name in _LISTS if name in held and isinstance(row[held[name]], Sequence)),
-        None,
+    lists = (
+        held[name] for name in _LISTS if name in held and isinstance(row[held[name]], Sequence)
     )
+    column = next(lists, None)
+    # A text is a sequence of letters, and no list of responses.
     if column is None or isinstance(row[column], str):
         return []
     items = list(row[column])
@@ -290,23 +302,32 @@ def _listed(
         return []
     if len(numbers) != len(items):
         raise Unreadable(f"{column} has {len(items)} responses and {len(numbers)} scores")
+
     texts = [_item_text(item) for item in items]
-    pairs: list[Pair] = []
+    pairs: list[Preference] = []
     for i, j in combinations(range(len(items)), 2):
         # Compared and not subtracted: two infinite scores are a tie and have no difference.
         better, worse = (i, j) if numbers[i] > numbers[j] else (j, i)
         label = _Label("tie" if numbers[i] == numbers[j] else "a")
-        pairs += _paired(row, held, mapping, place, (texts[better], texts[worse]), label)
+        responses = (texts[better], texts[worse])
+        pairs += _paired(row, held, mapping, place, responses, label)
     return pairs
 
 
-def _numbers(row: Row, held: Held, items: Sequence[Any]) -> list[float] | None:
+def _numbers(row: DataRow, held: Held, items: Sequence[Any]) -> list[float] | None:
     """A number for each item, higher is better; None where there is none."""
     names: Sequence[str]
+    # A list beside the items: scores, or ranks, of which 1 is the best.
     for names, turn in ((_SCORES, 1.0), (_RANKS, -1.0)):
         for name in names:
-            if name in held and isinstance(row[held[name]], list | tuple):
-                return [turn * _number(value, held[name]) for value in row[held[name]]]
+            if name not in held:
+                continue
+            column = held[name]
+            values = row[column]
+            if isinstance(values, list | tuple):
+                return [turn * _number(value, column) for value in values]
+
+    # Or a number inside of every item.
     if not items or not all(isinstance(item, Mapping) for item in items):
         return None
     for names, turn in ((_ITEM_SCORES, 1.0), (_RANKS, -1.0)):
@@ -336,7 +357,7 @@ def _said(value: Any, column: str) -> labels.Side | float:
     try:
         if isinstance(value, bool):
             return labels.Truth(value)  # what true says is open, and asked of the column as a whole
-        return labels.read(value)
+        return labels.read_label(value)
     except ValueError:
         raise Unreadable(
             f"column {column!r} must be a number (below 0: the first is better) "
@@ -345,52 +366,66 @@ def _said(value: Any, column: str) -> labels.Side | float:
 
 
 def _paired(
-    row: Row,
+    row: DataRow,
     held: Held,
     mapping: Mapping[str, str],
     place: str,
     responses: tuple[Any, Any],
     label: _Label,
-) -> Iterator[Pair]:
+) -> Iterator[Preference]:
     """Every first against every second response, with the prompt they share."""
     first, second = responses
     combined: Iterable[tuple[Any, Any]] = [responses]
     if _several(first) or _several(second):
         combined = product(_list(first), _list(second))
+
     row_prompt = _given_prompt(row, held, mapping, place, first)
     for one, other in combined:
+        # Conversations may begin alike: what they share belongs to the prompt.
         start, left, right = _started(row_prompt, one, other)
-        left_text = response(left, start, "chosen")
-        right_text = response(right, start, "rejected")
-        yield Pair(start, left_text, right_text, label.said, label.column, label.counted_from)
+        yield Preference(
+            start,
+            response(left, start, "chosen"),
+            response(right, start, "rejected"),
+            label.said,
+            label.column,
+            label.counted_from,
+        )
 
 
 _NONE = object()
 
 
-def _given_prompt(row: Row, held: Held, mapping: Mapping[str, str], place: str, first: Any) -> Any:
+def _given_prompt(
+    row: DataRow, held: Held, mapping: Mapping[str, str], place: str, first: Any
+) -> Any:
     """What the row says the prompt is, `_NONE` where it stands before both responses."""
     if "prompt" in mapping or "prompt" in row:
         return prompt(required(row, "prompt", mapping, place), "prompt")
     input_value = row[held["input"]] if "input" in held else None
     if isinstance(input_value, Mapping) and "messages" in input_value:
         return prompt(input_value["messages"], "input.messages")
+    # A conversation brings its prompt along.
     if _is_conversation(first):
         return _NONE
-    column = next((held[name] for name in _PROMPTS if name in held and name != "prompt"), None)
+
+    others = (held[name] for name in _PROMPTS if name in held and name != "prompt")
+    column = next(others, None)
     if column is None or row[column] == "":
         return _NONE
     value = row[column]
     if isinstance(value, Mapping) and isinstance(value.get("full_text"), str):
         value = value["full_text"]  # WebGPT's question
+
     # Alpaca's form: `input` is what the instruction is about.
     is_instruction = column.casefold() == "instruction"
-    if is_instruction and isinstance(input_value, str) and input_value.strip():
-        value = f"{value}\n{input_value}" if isinstance(value, str) else value
+    has_input = isinstance(input_value, str) and bool(input_value.strip())
+    if is_instruction and has_input and isinstance(value, str):
+        value = f"{value}\n{input_value}"
     return _with_system(prompt(value, column), row, held)
 
 
-def _with_system(plain: Prompt, row: Row, held: Held) -> Prompt:
+def _with_system(plain: Prompt, row: DataRow, held: Held) -> Prompt:
     """The prompt with the system turn that the row holds in a column of its own."""
     system = next((row[held[name]] for name in _SYSTEMS if name in held), None)
     if not isinstance(system, str) or not system.strip():
@@ -409,21 +444,25 @@ def _is_conversation(value: Any) -> bool:
 
 def _started(row_prompt: Any, first: Any, second: Any) -> tuple[Prompt, Any, Any]:
     """(prompt, what follows it on both sides)."""
-    if chat.is_messages(first) and chat.is_messages(second):
+    both_conversations = chat.is_messages(first) and chat.is_messages(second)
+    if both_conversations:
         left = chat.messages(first, "chosen")
         right = chat.messages(second, "rejected")
         if row_prompt is _NONE:
             # TRL's implicit prompt: what both conversations begin with.
             same = _common(left, right)
             return _simple(left[:same]), left[same:], right[same:]
+
         start = _turns(row_prompt)
         # Whole conversations may repeat the prompt in words of their own, such as a system turn.
         both_whole = _is_whole(left, start) and _is_whole(right, start)
         if both_whole and left[:-1] == right[:-1]:
             return _simple(left[:-1]), left[-1:], right[-1:]
         return row_prompt, _after(left, start), _after(right, start)
+
     if row_prompt is not _NONE:
         return row_prompt, first, second
+    # Two texts without a prompt: it is what they begin with, in whole words.
     if isinstance(first, str) and isinstance(second, str):
         same = _common_words(first, second)
         return first[:same], first[same:], second[same:]
@@ -478,8 +517,10 @@ def _common_words(first: str, second: str) -> int:
     shorter = min(len(first), len(second))
     differing = (i for i in range(shorter) if first[i] != second[i])
     same = next(differing, shorter)
+
     # Back to the last space, because the two may differ in the middle of a word.
-    spaces = (i for i in range(same - 1, -1, -1) if first[i].isspace())
+    backwards = range(same - 1, -1, -1)
+    spaces = (i for i in backwards if first[i].isspace())
     return next(spaces, 0)
 
 
@@ -549,7 +590,7 @@ def _list(value: Any) -> Sequence[Any]:
     return value if _several(value) else [value]
 
 
-def ground_truth(row: Row) -> Any:
+def ground_truth(row: DataRow) -> Any:
     """verl's answer: ``reward_model.ground_truth``; None where there is none."""
     holder = row.get("reward_model")
     if isinstance(holder, str):

@@ -29,7 +29,7 @@ from reward_router.rewards.loading import (
 )
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
-from reward_router.rewards.spec import HEADS, ArmSpec, build, source_of
+from reward_router.rewards.spec import HEADS, ArmSpec, build_arm, source_of
 from reward_router.rewards.weights import context_of
 
 ROWS = 3
@@ -115,7 +115,7 @@ def check_models(specs: Sequence[ArmSpec]) -> None:
             # A skeleton has the shapes of a model and no weights; foreign code is not run for it.
             if head != "body" and at_hand(source.model) and not source.trust_remote_code:
                 bones = skeleton(source.model, head, trust_remote_code=source.trust_remote_code)
-                build(spec, (bones, load_tokenizer(source.model)))
+                build_arm(spec, (bones, load_tokenizer(source.model)))
         except InputError as error:
             raise InputError(f"arm {spec.name!r}: {error}") from None
 
@@ -172,14 +172,18 @@ def disk_bytes(config: Config, steps: int, prompts: int) -> float:
     These are checkpoints of the adapters, the adapter itself, and contexts in the ledger.
     """
     train = config.train
+    # Four bytes a number, in both matrices of every adapted layer.
     adapter = 4.0 * train.lora_r * adapted_width(config)
-    units = steps * min(train.batch_prompts, prompts)
+    adapters = adapter * (CHECKPOINTS * ADAPTER_COPIES + 1)
+
     # Bytes of one number in the ledger.
     wide = {"full": 8.0, "f32": 4.0, "none": 0.0}[config.contexts]
-    contexts = wide * (config.context.dim if config.context.kind == "hashing" else 1024)
-    return adapter * (CHECKPOINTS * ADAPTER_COPIES + 1) + units * (
-        contexts + 200.0 * (1 + config.policy.n_responses)
-    )
+    dim = config.context.dim if config.context.kind == "hashing" else 1024
+    context = wide * dim
+    # A decision, and a call for every response, in about 200 bytes each.
+    rows = 200.0 * (1 + config.policy.n_responses)
+    units = steps * min(train.batch_prompts, prompts)
+    return adapters + units * (context + rows)
 
 
 def adapted_width(config: Config) -> int:

@@ -135,7 +135,7 @@ def say_fact(console: Console, text: str, style: str = "") -> None:
     say(console, "\n".join(parts), style, wrap=False, lines=True)
 
 
-def show_table(console: Console, table: "Table", *, width: int | None = None) -> None:
+def show_table(console: Console, table: "LiteralTable", *, width: int | None = None) -> None:
     """Print a table; ``width``: at least so many columns, cut nowhere."""
     if width is None:
         console.print(table)
@@ -172,7 +172,7 @@ def status(console: Console, text: str) -> Iterator[Callable[[str], None]]:
         yield lambda now: shown.update(literal(now))
 
 
-class Table(RichTable):
+class LiteralTable(RichTable):
     """Rich's table whose title, headers and cells are literal."""
 
     def __init__(self, title: str | None = None, *, box: Any = HEAVY_HEAD, **options: Any) -> None:
@@ -330,11 +330,13 @@ class Show:
         memory).
         """
         now = time.perf_counter()
-        self.spent.setdefault(kind, []).append(max(now - self.last - once, 0.0))
+        seconds = max(now - self.last - once, 0.0)
+        self.spent.setdefault(kind, []).append(seconds)
         self.last = now
         self.left[kind] -= 1
-        # A terminal has a display below; elsewhere each line says how long is left.
         self.progress.update(self.task, advance=1)
+
+        # A terminal has a display below; elsewhere each line says how long is left.
         if self.console.is_terminal:
             cut = literal(visible(line))
             self.console.print(cut, no_wrap=True, overflow="ellipsis", crop=True)
@@ -350,10 +352,13 @@ class Show:
     def times(self) -> str:
         """How long it has been, and about how long it will be, for the display."""
         now = time.perf_counter()
+        gone = minutes(now - self.started)
         if not self.spent:
-            return f"{minutes(now - self.started)} gone"
-        left = max(self.remaining() - (now - self.last), 0.0)
-        return f"{minutes(now - self.started)} gone, about {minutes(left)} left"
+            return f"{gone} gone"
+        # What is left was reckoned at the end of the last phase.
+        since_last = now - self.last
+        left = max(self.remaining() - since_last, 0.0)
+        return f"{gone} gone, about {minutes(left)} left"
 
 
 class _TimeLeft(ProgressColumn):
@@ -393,13 +398,17 @@ def time_left(
     >>> time_left({"step": 2, "look": 1}, {"step": [9.0, 4.0, 6.0]}, {"step": 10.0, "look": 4.0})
     12.0
     """
+    # Seconds of one piece of each kind that was seen.
     usual = {}
     for kind, seconds in spent.items():
         if seconds:
             later = seconds[1:] or seconds
             usual[kind] = sum(later) / len(later)
+
+    # The speed of all of them together serves the kinds that were not.
     work_seen = sum(costs.get(kind, 1.0) for kind in usual)
     seconds_per_work = sum(usual.values()) / work_seen if work_seen else 0.0
+
     total = 0.0
     for kind, pieces in todo.items():
         by_cost = seconds_per_work * costs.get(kind, 1.0)

@@ -20,7 +20,7 @@ from typing import TextIO
 
 from reward_router.errors import DataWarning
 
-VARIABLE = "REWARD_ROUTER_VERBOSE"
+VERBOSE = "REWARD_ROUTER_VERBOSE"
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -45,7 +45,7 @@ LOGGERS = (
 
 def wanted(verbose: bool = False) -> bool:
     """Whether the user wants to read what libraries print."""
-    return verbose or os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no")
+    return verbose or os.environ.get(VERBOSE, "").lower() not in ("", "0", "false", "no")
 
 
 def hush(note: Callable[[str], None], verbose: bool = False) -> None:
@@ -88,8 +88,12 @@ def of_the_user(filename: str) -> bool:
     path = Path(filename)
     if not path.is_file():  # made at run time, such as "<string>"
         return False
-    installed = [*sysconfig.get_paths().values(), str(Path(__file__).parent)]
-    return not any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in installed)
+    place = path.resolve()
+    ours = str(Path(__file__).parent)
+    for folder in [*sysconfig.get_paths().values(), ours]:
+        if place.is_relative_to(Path(folder).resolve()):
+            return False
+    return True
 
 
 def _hush_loaded() -> None:

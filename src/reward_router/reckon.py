@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from reward_router.config import Config
-from reward_router.contexts import text_of
+from reward_router.contexts import plain_prompt
 from reward_router.examples import Example
 
 CHARACTERS_PER_TOKEN = 4
@@ -33,7 +33,7 @@ def step_cost(config: Config, prompts: Sequence[Example]) -> float:
     train = config.train
     batch = min(train.batch_prompts, len(prompts))
     responses = batch * policy.n_responses
-    length = policy.max_new_tokens + prompt_tokens(prompts)
+    length = policy.max_new_tokens + usual_prompt_tokens(prompts)
     sampled = sampled_cost(config, responses, policy.max_new_tokens)
     scored = SCORED * responses * length
 
@@ -66,14 +66,14 @@ def sampled_cost(config: Config, responses: int, length: int) -> float:
 
 def chosen_cost(config: Config, prompts: Sequence[Example]) -> float:
     """Best of n: one arm reads every sampled response once."""
-    length = config.policy.max_new_tokens + prompt_tokens(prompts)
+    length = config.policy.max_new_tokens + usual_prompt_tokens(prompts)
     return SCORED * len(prompts) * config.eval.samples * length
 
 
-def prompt_tokens(prompts: Sequence[Example]) -> float:
+def usual_prompt_tokens(prompts: Sequence[Example]) -> float:
     """Tokens of a usual prompt, from its characters."""
     if not prompts:
         return float(TEMPLATE_TOKENS)
-    total = sum(len(text_of(example.prompt)) for example in prompts)
+    total = sum(len(plain_prompt(example.prompt)) for example in prompts)
     characters = total / len(prompts)
     return TEMPLATE_TOKENS + characters / CHARACTERS_PER_TOKEN

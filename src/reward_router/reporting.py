@@ -110,12 +110,14 @@ class Reporter:
 
     def start(self, first: int) -> None:
         """Start the trackers; ``first`` is the first step that this process measures."""
+        # A resumed run goes on in the tracker's own run: its id was kept.
         for name, kept in self.run.read_trackers().items():
             self.told[name] = _Told.of(kept)
         config = self.config.model_dump(mode="json")
         for name in self.config.report_to:
             told = self.told.setdefault(name, _Told())
-            self._start(name, TrackedRun(self.run.path, config, told.run_id, first))
+            tracked = TrackedRun(self.run.path, config, told.run_id, first)
+            self._start(name, tracked)
         self._keep()
 
     def catch_up(self) -> None:

@@ -15,16 +15,16 @@ from rich.console import Console
 from reward_router import config as configuration
 from reward_router import machine
 from reward_router.artifacts import shipped_study
-from reward_router.assemble import Parts, arm_names, assemble, fitting, know_gold
+from reward_router.assemble import RunParts, arm_names, assemble, fitting, know_gold
 from reward_router.best_of import best_of
-from reward_router.changes import Changes, differences, told
+from reward_router.changes import Changes, differences, first_change
 from reward_router.config import Config, DataConfig
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold, Measurement, compare, measure
-from reward_router.examples import Example, balanced, load_examples
+from reward_router.evaluate import GoldMeasured, Measurement, compare_gold, measure_gold
+from reward_router.examples import Example, load_examples, taken_in_turn
 from reward_router.facts import too_hard
-from reward_router.headline import BEST_OF, GOLD, GOLD_SAMPLED, best_of_line
+from reward_router.headline import BEST_OF, GOLD_FIGURE, GOLD_SAMPLED, best_of_line
 from reward_router.ledger import Ledger
 from reward_router.looks import Looks, look_prompts
 from reward_router.loop import Loop, describe
@@ -56,7 +56,7 @@ def train(  # noqa: PLR0913 - the library's entry: each keyword is an option
     resume: bool = False,
     accept_changes: bool = False,
     console: Console | None = None,
-    before: dict[str, Gold] | None = None,
+    before: dict[str, GoldMeasured] | None = None,
     at_checkpoint: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
     """Run ``config`` into the directory ``out``; returns what summary.json holds.
@@ -139,7 +139,7 @@ def _resumed(
     changes = _changes(run, began_with, now)
     if changes and not accept:
         raise InputError(
-            f"--resume {run.path}: {told(changes)}; "
+            f"--resume {run.path}: {first_change(changes)}; "
             "put it back, or give --accept-changes to go on with it"
         )
     state = rewind(run)
@@ -157,7 +157,7 @@ def _resumed(
         run.write_manifest(made_of)
     note = ""
     if changes:
-        note = f"note: {told(changes)}; going on as told, and the report says so"
+        note = f"note: {first_change(changes)}; going on as told, and the report says so"
     elif began_with is None:
         note = (
             f"note: {run.path} began before manifests were kept: whether its prompts, weights or "
@@ -206,7 +206,12 @@ class _Run:
     """One process's way through a run: what is measured when, what is shown, what is kept."""
 
     def __init__(
-        self, run: RunDir, parts: Parts, clock: Clock, show: Show, before: dict[str, Gold]
+        self,
+        run: RunDir,
+        parts: RunParts,
+        clock: Clock,
+        show: Show,
+        before: dict[str, GoldMeasured],
     ) -> None:
         self.run = run
         self.parts = parts
@@ -258,10 +263,13 @@ class _Run:
         config = self.config
         times = {"step": parts.steps}
         costs = {"step": step_cost(config, parts.examples)}
+
         if self.looks is not None:
+            # A look may be due before the first step and after the last one.
             times["look"] = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1))
             looked_at = len(self.looks.examples)
             costs["look"] = measured_cost(config, looked_at, config.eval.look_samples)
+
         # Gold and best of n are there twice: before training and after.
         for kind, (examples, samples) in self.kinds().items():
             times[kind] = 2
@@ -282,7 +290,7 @@ class _Run:
         response).
         """
         settings = self.config.eval
-        sets = {GOLD: self.held_out, "gold_test": self.test}
+        sets = {GOLD_FIGURE: self.held_out, "gold_test": self.test}
         measured = {name: examples for name, examples in sets.items() if examples}
         kinds: dict[str, tuple[list[Example], int]] = {}
         if settings.greedy:
@@ -294,10 +302,10 @@ class _Run:
 
     def _make_looks(self) -> Looks:
         parts = self.parts
+        # Looks choose the adapter that is kept: they must not see what it is measured on.
         measured_elsewhere = [example.prompt for example in (*self.held_out, *self.test)]
-        chosen = look_prompts(
-            parts.examples, parts.routed_ids(), measured_elsewhere, self.config.eval.look
-        )
+        size = self.config.eval.look
+        chosen = look_prompts(parts.examples, parts.routed_ids(), measured_elsewhere, size)
         return Looks(self.config, chosen, parts.policy, parts.ranks)
 
     def _warn(self, what: str) -> None:
@@ -314,9 +322,9 @@ class _Run:
         if not judged:
             return []
         short_enough = fitting(judged, data, self.parts.policy, self._warn)
-        return balanced(short_enough, self.config.eval.limit)
+        return taken_in_turn(short_enough, self.config.eval.limit)
 
-    def go(self, state: dict[str, Any] | None) -> dict[str, Gold]:
+    def go(self, state: dict[str, Any] | None) -> dict[str, GoldMeasured]:
         """Everything up to gold after training, which it returns."""
         # The trackers of a run of several processes hear from the first one alone.
         if self.parts.ranks.main:
@@ -347,18 +355,22 @@ class _Run:
 
     def _step(self, t: int) -> None:
         record = self.loop.step(t)
-        self.done = t + 1
+        done = t + 1
+        self.done = done
         self.show.advance(describe(record), once=self._once())
-        record["look"] = self._look(t + 1)
+        record["look"] = self._look(done)
         if self.parts.ranks.main:
             self.run.log(record)
             self.reporter.step(record)
+
         # Where all arms rest the run may stop at the next step, for want of judges. It should then
         # go on from here.
         all_rest = set(self.parts.pool.names) <= set(record["resting"])
-        due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"] or all_rest
-        if due and t + 1 < self.parts.steps:
-            self._checkpoint(t + 1)
+        due = done % self.config.checkpoint_every == 0 or record["skipped"] or all_rest
+        # The end of the run writes everything anyway.
+        is_last = done >= self.parts.steps
+        if due and not is_last:
+            self._checkpoint(done)
 
     def _look(self, step: int) -> dict[str, Any] | None:
         """Look after ``step`` steps, where a look is due; returns its entry for the log."""
@@ -379,7 +391,7 @@ class _Run:
         self.show.advance(line, "look")
         return entry
 
-    def _after(self) -> dict[str, Gold]:
+    def _after(self) -> dict[str, GoldMeasured]:
         """Gold of the adapter that is kept. If that is the base model, its gold is known."""
         after = dict(self.before)
         base_is_kept = self.looks is not None and self.looks.settle().step == 0
@@ -397,7 +409,7 @@ class _Run:
         self.samples.write()
         return after
 
-    def _report_gold(self, when: str, measured: dict[str, Gold], step: int) -> None:
+    def _report_gold(self, when: str, measured: dict[str, GoldMeasured], step: int) -> None:
         for kind, gold in measured.items():
             if _known(gold):
                 self.reporter.gold(kind, when, sum(gold.right) / len(gold.right), step)
@@ -407,14 +419,16 @@ class _Run:
         if not self.chooses:
             return
         self.show.say(f"best of {self.config.eval.samples} {when} training")
+
+        def remember(picks: Any) -> None:
+            self.samples.chosen(when, picks)
+
         with self.clock.phase("eval"):
-            figures = best_of(
-                self.loop, self.answers, step, lambda picks: self.samples.chosen(when, picks)
-            )
+            figures = best_of(self.loop, self.answers, step, remember)
         self.best_of[when] = figures
         self.show.advance(best_of_line(figures, when), BEST_OF, self._once())
 
-    def _measure(self, kind: str, when: str) -> Gold:
+    def _measure(self, kind: str, when: str) -> GoldMeasured:
         """One kind of gold of the policy as it is; ``when`` is before or after training."""
         examples, samples = self.kinds()[kind]
         how = f"{samples} samples each" if samples else "greedy"
@@ -433,7 +447,9 @@ class _Run:
         settings = self.config.eval
         with self.clock.phase("eval"):
             how_measured = Measurement(samples, settings.max_new_tokens, settings.batch)
-            gold = measure(self.parts.policy, examples, self.parts.ranks, how_measured, tick, keep)
+            gold = measure_gold(
+                self.parts.policy, examples, self.parts.ranks, how_measured, tick, keep
+            )
         share = sum(gold.right) / len(gold.right)
         figure = "unknown, answered" if math.isnan(share) else f"{share:.3f} of"
         self.show.advance(
@@ -443,10 +459,12 @@ class _Run:
 
     def _warn_where_too_hard(self) -> None:
         """Said before the first step, while it costs little to stop."""
-        measured = self.before.get(GOLD_SAMPLED) or self.before.get(GOLD)
+        measured = self.before.get(GOLD_SAMPLED) or self.before.get(GOLD_FIGURE)
+        # One process speaks for all.
         if measured is None or not self.parts.ranks.main:
             return
-        share = sum(measured.right) / len(measured.right)
+        n_prompts = len(measured.right)
+        share = sum(measured.right) / n_prompts
         advice = too_hard(share, self.config.payoff.name)
         if advice:
             say_fact(self.console, f"hard     {advice}", "yellow")
@@ -482,10 +500,13 @@ class _Run:
     def _tell(self) -> None:
         """Let others see how far the run is; seldom enough that it takes a fiftieth of the time."""
         now = time.perf_counter()
-        if self.at_checkpoint is None or now - self.told_at < TELLING * self.telling_took:
+        since_last = now - self.told_at
+        too_soon = since_last < TELLING * self.telling_took
+        if self.at_checkpoint is None or too_soon:
             return
         self.run.write_progress(self._summary({}))
         self.at_checkpoint(self.run.path)
+
         self.told_at = time.perf_counter()
         self.telling_took = self.told_at - now
 
@@ -497,7 +518,7 @@ class _Run:
             self.parts.committee.load_state_dict(as_arrays(tensors["committee"]))
         # The sampler holds a copy of the weights, which has to follow.
         self.parts.policy.sync()
-        self.before = {name: Gold(**gold) for name, gold in state["before"].items()}
+        self.before = {name: GoldMeasured(**gold) for name, gold in state["before"].items()}
         self.best_of = state.get("best_of", {})
         self.loop.counts.update(state["counts"])
         self.first = state["step"]
@@ -514,7 +535,7 @@ class _Run:
             for _ in self.looks.looks:
                 self.show.skip("look")
 
-    def finish(self, after: dict[str, Gold]) -> dict[str, Any]:
+    def finish(self, after: dict[str, GoldMeasured]) -> dict[str, Any]:
         """Write what the run made, and say it."""
         if not self.parts.ranks.main:
             return {}
@@ -529,7 +550,7 @@ class _Run:
         show_summary(summary, self.console)
         return summary
 
-    def _summary(self, after: dict[str, Gold]) -> dict[str, Any]:
+    def _summary(self, after: dict[str, GoldMeasured]) -> dict[str, Any]:
         """What summary.json holds; ``after`` is empty while the run goes on."""
         parts = self.parts
         config = self.config
@@ -578,17 +599,17 @@ class _Run:
             "accepted_changes": accepted,
         }
 
-    def _gold_tables(self, after: dict[str, Gold]) -> dict[str, Any]:
+    def _gold_tables(self, after: dict[str, GoldMeasured]) -> dict[str, Any]:
         """Every kind of gold, before and after; None for what was not measured."""
         tables: dict[str, Any] = dict.fromkeys(
-            (GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")
+            (GOLD_FIGURE, GOLD_SAMPLED, "gold_test", "gold_test_sampled")
         )
         for kind, gold in after.items():
             if _known(gold):
-                tables[kind] = compare(self.before[kind], gold)
+                tables[kind] = compare_gold(self.before[kind], gold)
         return tables
 
-    def _gold_rows(self, after: dict[str, Gold]) -> dict[str, Any]:
+    def _gold_rows(self, after: dict[str, GoldMeasured]) -> dict[str, Any]:
         """The same prompt by prompt."""
         rows = {}
         for kind, gold in after.items():
@@ -626,7 +647,7 @@ class _Run:
         }
 
 
-def _known(gold: Gold) -> bool:
+def _known(gold: GoldMeasured) -> bool:
     """Whether gold is known of every prompt; of those that an arm alone judges it is not."""
     return not any(math.isnan(right) for right in gold.right)
 
@@ -658,7 +679,7 @@ def judged_by(config: Config) -> str:
     return config.router.name
 
 
-def save_router(path: Path, parts: Parts) -> None:
+def save_router(path: Path, parts: RunParts) -> None:
     """The router's learned state with the names of its arms, arrays only."""
     import numpy as np
 

@@ -158,13 +158,18 @@ class RunDir:
         # Where figures are shown is no part of what a run is: a tracker may come or go.
         keys = {key for key in old.keys() | new.keys() if key.split(".")[0] != "report_to"}
         changed = sorted(key for key in keys if old.get(key) != new.get(key))
-        if changed:
-            key = changed[0]
-            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-            raise InputError(
-                f"--resume {self.path}: {key} is {old.get(key)!r} in its config.yaml, "
-                f"{new.get(key)!r} here{more}; a run goes on unchanged"
-            )
+        if not changed:
+            return
+
+        # One key is enough for one line.
+        key = changed[0]
+        more = ""
+        if len(changed) > 1:
+            more = f" (and {len(changed) - 1} more)"
+        raise InputError(
+            f"--resume {self.path}: {key} is {old.get(key)!r} in its config.yaml, "
+            f"{new.get(key)!r} here{more}; a run goes on unchanged"
+        )
 
     def _with_defaults(self, before: str) -> Any:
         """The options a run began with.
@@ -199,10 +204,13 @@ class RunDir:
         """
         # A resumed run measures again: its rows replace those of the run that was cut.
         fresh = {(row["when"], row["kind"]) for row in rows}
-        kept = [
-            row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh
-        ]
-        write_atomically(self.samples, "".join(dumps(row) + "\n" for row in [*kept, *rows]))
+        kept = []
+        for row in self.read_samples():
+            measured = (row.get("when"), row.get("kind"))
+            if measured not in fresh:
+                kept.append(row)
+        lines = [dumps(row) + "\n" for row in [*kept, *rows]]
+        write_atomically(self.samples, "".join(lines))
 
     def trim_log(self, step: int) -> None:
         """Drop what was logged after a checkpoint: those steps are run again."""

@@ -19,7 +19,7 @@ from reward_router.headline import MEASURED
 from reward_router.responses import finished
 from reward_router.rundir import RunDir
 
-Row = dict[str, Any]
+SampleRow = dict[str, Any]
 
 
 class Samples:
@@ -32,7 +32,7 @@ class Samples:
         """Nothing is read or written yet."""
         self.run = run
         self.ranks = ranks
-        self.rows: list[Row] = []
+        self.rows: list[SampleRow] = []
 
     def keep(self, when: str, kind: str, example: Example, responses: Sequence[str]) -> None:
         """Keep one prompt's responses, measured as ``kind``.
@@ -64,10 +64,13 @@ class Samples:
     def chosen(self, when: str, picks: Mapping[str, tuple[str, Sequence[float]]]) -> None:
         """Who judged the samples of each prompt, and how: prompt id -> (arm, its scores)."""
         for row in self.rows:
-            if row["when"] == when and row["kind"] == MEASURED[0] and row["id"] in picks:
+            is_sampled = row["when"] == when and row["kind"] == MEASURED[0]
+            if is_sampled and row["id"] in picks:
                 arm, scores = picks[row["id"]]
                 score = float(scores[row["sample"]])
-                row |= {"arm": arm, "score": score if math.isfinite(score) else None}
+                row["arm"] = arm
+                # NaN is no JSON.
+                row["score"] = score if math.isfinite(score) else None
 
     def write(self) -> None:
         """Write what was kept since the last call into the run's directory.

@@ -114,8 +114,12 @@ def _holds(key: str, value: str) -> bool:
     # The name of a variable in capitals is what is wanted here, not a secret.
     if not value.strip() or _REFERENCE.fullmatch(value):
         return False
-    long_word = len(value) >= 16 and not any(letter.isspace() for letter in value)
-    return bool(_HOLDERS.fullmatch(key) or (_PERHAPS.fullmatch(key) and long_word))
+    if _HOLDERS.fullmatch(key):
+        return True
+    # A name that only perhaps holds one: the value has to look like it.
+    has_blank = any(letter.isspace() for letter in value)
+    long_word = len(value) >= 16 and not has_blank
+    return bool(_PERHAPS.fullmatch(key)) and long_word
 
 
 def _texts(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -161,15 +161,21 @@ class Session:
         their decisions are, and no decision has to be sent. ``batch.contexts`` has a row for each
         unit of all processes, too.
         """
-        context_UD = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
         # A unit that spans processes, such as a whole batch, is named by each of them.
         everyones_ids = self.gather([unit.id for unit in batch.units])
         unit_ids = list(dict.fromkeys(everyones_ids))
+
+        context_UD = batch.contexts
+        # No contexts: no process has a unit.
+        if context_UD is None:
+            context_UD = np.zeros((0, 1))
         # The dispatcher records how many prompts each unit stands for, by the name ``n_units``.
         prompts_per_unit = list(batch.n_units) or [1] * len(unit_ids)
         decisions = self.dispatcher.route(
             context_UD, unit_ids, batch.step, n_units=prompts_per_unit, by=self.mode.by
         )
+
+        # All processes' decisions are here; this one keeps those of its own units.
         by_unit = {decision.unit: decision for decision in decisions}
         batch.decisions = [by_unit[unit.id] for unit in batch.units]
 
@@ -231,7 +237,8 @@ class Session:
         """
         judgements = []
         for u, decision in enumerate(batch.decisions):
-            places = [(u, c) for c in range(len(batch.units[u].cells))]
+            n_cells = len(batch.units[u].cells)
+            places = [(u, c) for c in range(n_cells)]
             judgements += [self._judgement(batch, decision, place, self.scale) for place in places]
         return judgements
 
@@ -284,9 +291,15 @@ class Session:
         step or an uninformative loss gives no payoff.
         """
         if outcome is None or isinstance(outcome, Trained):
-            return self.pay(self.outcomes(batch, outcome), batch.step)
+            outcomes = self.outcomes(batch, outcome)
+            return self.pay(outcomes, batch.step)
+
+        # Somebody knows the payoffs already: names of units become the ids of their decisions.
         id_by_unit = {decision.unit: decision.id for decision in batch.decisions}
-        payoffs = {id_by_unit.get(name, name): value for name, value in outcome.items()}
+        payoffs = {}
+        for name, value in outcome.items():
+            decision_id = id_by_unit.get(name, name)
+            payoffs[decision_id] = value
         self._feed(payoffs)
         return payoffs
 
@@ -334,15 +347,19 @@ def _outcome(batch: Batch, u: int) -> Outcome:
     """What verdicts and gold say of one unit of the batch."""
     verdicts = batch.verdicts
     unit = batch.units[u]
-    outcome = Outcome(unit.id, batch.decisions[u].id, failed=u in verdicts.failed)
+    decision = batch.decisions[u]
+    outcome = Outcome(unit.id, decision.id, failed=u in verdicts.failed)
     for c, cell in enumerate(unit.cells):
         # A row that the arm failed on says nothing of the arm; one that it abstained from does.
-        if not outcome.failed and (u, c) in verdicts.failed_cells:
+        row_failed = (u, c) in verdicts.failed_cells
+        if row_failed and not outcome.failed:
             continue
+        row, _ = cell
+        # The drawn arm's own scores: the router learns of that arm, and not of a stand-in.
         outcome.scores.append(verdicts.own[u][c])
         outcome.golds.append(batch.gold_of(cell))
         outcome.responses.append(batch.texts(cell))
-        outcome.prompts.append(batch.prompts[cell[0]])
+        outcome.prompts.append(batch.prompts[row])
     return outcome
 
 

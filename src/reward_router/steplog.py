@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reward_router.assemble import Parts
+from reward_router.assemble import RunParts
 from reward_router.features import pool
 from reward_router.online import prior_trust
 from reward_router.outcomes import Outcome, Trained
@@ -45,7 +45,7 @@ class Step(Batch):
     calls: int = 0
 
 
-def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
+def metrics_line(parts: RunParts, step: Step, seconds: dict[str, float]) -> Json:
     """One step for metrics.jsonl.
 
     It holds the arms' shares, losses, payoffs, gold of what was sampled, seconds, and the router's
@@ -116,15 +116,22 @@ def describe(record: Json) -> str:
     return f"{figures}; {judges or 'all arms'}"
 
 
-def _who_decided(parts: Parts, step: Step) -> Json:
+def _who_decided(parts: RunParts, step: Step) -> Json:
     """How often each arm was drawn, and the mean of the probabilities it was drawn with.
 
     A decision about a whole batch is known to every process; it counts once, by its id.
     """
     gather = parts.ranks.gather
     names = parts.dispatcher.arms
-    arm_by_id = dict(gather([(d.id, d.name) for d in step.decisions]))
-    probs_by_id = dict(gather([(d.id, d.probs_K.tolist()) for d in step.decisions if d.name]))
+    # By id: a decision about a whole batch comes from every process.
+    arms = [(decision.id, decision.name) for decision in step.decisions]
+    arm_by_id = dict(gather(arms))
+    # An ensemble or a committee names no arm and has no probabilities.
+    probs = [
+        (decision.id, decision.probs_K.tolist()) for decision in step.decisions if decision.name
+    ]
+    probs_by_id = dict(gather(probs))
+
     decided = list(arm_by_id.values())
     return {
         "arms": {name: decided.count(name) for name in names},
@@ -148,7 +155,10 @@ def _mean_gold(outcomes: Sequence[Outcome]) -> float | None:
     for outcome in outcomes:
         gold += outcome.golds
     flat = np.concatenate(gold) if gold else np.zeros(0)
-    return float(np.nanmean(flat)) if np.isfinite(flat).any() else None
+    # `nanmean` of nothing warns and gives NaN.
+    if not np.isfinite(flat).any():
+        return None
+    return float(np.nanmean(flat))
 
 
 def _ended(responses: Sequence[Sequence[str]]) -> list[bool]:
@@ -191,13 +201,15 @@ def _summed(seconds: Sequence[tuple[str, float]]) -> dict[str, float]:
     return total
 
 
-def _posterior(parts: Parts, step: Step) -> dict[str, list[float]]:
+def _posterior(parts: RunParts, step: Step) -> dict[str, list[float]]:
     """Mean and sd of each arm's payoff at the batch's mean context, where there is a posterior."""
     router = parts.dispatcher.router
-    if not isinstance(router, HasPosterior) or step.contexts is None or len(step.contexts) == 0:
+    context_UD = step.contexts
+    if not isinstance(router, HasPosterior) or context_UD is None or len(context_UD) == 0:
         return {}
-    mean_BK, sd_BK = router.posterior(pool(step.contexts))
+    mean_BK, sd_BK = router.posterior(pool(context_UD))
     means = mean_BK[0].tolist()
     sds = sd_BK[0].tolist()
+
     by_arm = zip(parts.dispatcher.arms, means, sds, strict=True)
     return {name: [mean, sd] for name, mean, sd in by_arm}

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reward_router.assemble import Parts
-from reward_router.changes import told
+from reward_router.assemble import RunParts
+from reward_router.changes import first_change
 from reward_router.facts import facts, share_keys, what_next
 from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.kinds import is_gold
 from reward_router.ledger.columns import Calls, Decisions
 from reward_router.ledger.rows import Failed
-from reward_router.progress import Table, duration, say, show_box, show_table
+from reward_router.progress import LiteralTable, duration, say, show_box, show_table
 
 TRUNCATED = {
     "lose": "each loses to every finished one",
@@ -31,13 +31,16 @@ def model_hash(model: Any) -> str:
     """
     total = hashlib.blake2b(digest_size=16)
     for name, parameter in sorted(model.state_dict().items()):
-        if ".lora_" not in name:
-            total.update(f"{name}{tuple(parameter.shape)}".encode())
-            total.update(parameter.detach().flatten()[::1009].float().cpu().numpy().tobytes())
+        # An adapter is what training changes: with it no two runs would have one base.
+        if ".lora_" in name:
+            continue
+        total.update(f"{name}{tuple(parameter.shape)}".encode())
+        sample = parameter.detach().flatten()[::1009]
+        total.update(sample.float().cpu().numpy().tobytes())
     return total.hexdigest()
 
 
-def arms_table(parts: Parts) -> dict[str, Any]:
+def arms_table(parts: RunParts) -> dict[str, Any]:
     """What each arm did, overall and by category.
 
     A row has the arm's share of decisions and of units judged, its mean payoff, its calls, its
@@ -53,31 +56,37 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     failures = Counter(arm for _, arm in ledger.fields(Failed, ("arm",)))
     rested = parts.dispatcher.rested
     judges = who_judged(decisions, calls)
+
     unit_category = np.array(_categories(parts, decisions.unit))
     categories = sorted(set(unit_category.tolist()) - {""})
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
+
+    def by_category(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, float]:
+        return {name: _share(mask[unit_category == name]) for name in categories}
+
     table: dict[str, Any] = {}
     for k, name in enumerate(parts.pool.names):
-        own_calls = (calls.arm == k) & unshared
-        decided = decisions.arm == k
+        its_calls = calls.arm == k
+        own_calls = its_calls & unshared
+        drawn = decisions.arm == k
+        decided = drawn
         if parts.committee is not None:  # several arms a decision: shares are of being asked
-            decided = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
-        payoffs = decisions.payoff[decisions.arm == k]
+            decided = np.isin(decisions.seq, calls.decision[its_calls & judged])
+        payoffs = decisions.payoff[drawn]
+        is_paid = np.isfinite(payoffs)
         ordered = np.isin(decisions.seq, sorted(judges.get(k, ())))
         table[name] = {
             "decisions": int(decided.sum()),
             "share": _share(decided),
-            "share_by_category": {c: _share(decided[unit_category == c]) for c in categories},
-            "mean_payoff": float(np.nanmean(payoffs)) if np.isfinite(payoffs).any() else None,
-            "payoffs": int(np.isfinite(payoffs).sum()),
+            "share_by_category": by_category(decided),
+            "mean_payoff": float(np.nanmean(payoffs)) if is_paid.any() else None,
+            "payoffs": int(is_paid.sum()),
             "calls": int(own_calls.sum()),
             "asked": len(set(calls.decision[own_calls].tolist())),
             "judged": int(ordered.sum()),
             "judged_share": _share(ordered),
-            "judged_share_by_category": {
-                c: _share(ordered[unit_category == c]) for c in categories
-            },
+            "judged_share_by_category": by_category(ordered),
             "failed": failures[k],
             "rested": rested.get(name, 0),
         }
@@ -89,14 +98,14 @@ def _share(which: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
     return float(which.mean()) if len(which) else 0.0
 
 
-def _categories(parts: Parts, units: Sequence[str]) -> list[str]:
+def _categories(parts: RunParts, units: Sequence[str]) -> list[str]:
     """The category of each unit; '' where it has none, or covers a whole batch."""
     category_of_prompt = {example.id: example.category for example in parts.examples}
     kind = parts.config.router.unit
     return [category_of_prompt.get(prompt_of(unit, kind), "") for unit in units]
 
 
-def units_by_category(parts: Parts) -> dict[str, int]:
+def units_by_category(parts: RunParts) -> dict[str, int]:
     """How many decisions each category has.
 
     Empty where a decision covers a batch, or prompts carry no category.
@@ -107,7 +116,7 @@ def units_by_category(parts: Parts) -> dict[str, int]:
     return dict(sorted(decisions_by_category.items()))
 
 
-def total_price(parts: Parts) -> float:
+def total_price(parts: RunParts) -> float:
     """Price of all calls, audits left out.
 
     A call costs the arm's ``cost``, which is one where the configuration gives none.
@@ -186,7 +195,7 @@ def prompt_of(unit: str, kind: str) -> str:
     return unit.rsplit("|", 2)[0] if kind == "pair" else unit
 
 
-def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
+def payoff_gold_correlation(parts: RunParts) -> dict[str, Any]:
     """Correlation of the payoff used with gold, over decisions that have both.
 
     Gold says here whether the arm ordered right above wrong.
@@ -197,6 +206,7 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
     gold_of_unit = {}
     for unit, step, value in zip(labels.unit, labels.step, labels.value, strict=True):
         gold_of_unit[unit, int(step)] = value
+
     payoffs = []
     golds = []
     for unit, step, payoff in zip(decisions.unit, decisions.step, decisions.payoff, strict=True):
@@ -204,11 +214,14 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
         if key in gold_of_unit and np.isfinite(payoff):
             payoffs.append(payoff)
             golds.append(gold_of_unit[key])
+
     n = len(payoffs)
     # Where one of the two does not vary there is no correlation.
     if n < 3 or np.ptp(payoffs) == 0 or np.ptp(golds) == 0:
         return {"n": n, "r": None, "ci95": None}
-    r = float(np.corrcoef(np.column_stack((payoffs, golds)).T)[0, 1])
+    both_2N = np.column_stack((payoffs, golds)).T
+    r = float(np.corrcoef(both_2N)[0, 1])
+
     # Fisher's z: arctanh(r) is about normal, with variance 1 / (n - 3).
     z = np.arctanh(np.clip(r, -0.999999, 0.999999))
     half = 1.96 / np.sqrt(max(n - 3, 1))
@@ -247,11 +260,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
             f"{TRUNCATED[summary['truncated']]}",
         )
     for accepted in summary.get("accepted_changes", []):
-        say(
-            console,
-            f"changed  resumed after step {accepted['step']} though {told(accepted['changes'])}",
-            "yellow",
-        )
+        change = first_change(accepted["changes"])
+        say(console, f"changed  resumed after step {accepted['step']} though {change}", "yellow")
     if summary.get("trust") is not None:
         say(console, f"prior    believed at the end: {summary['trust']:.0%}")
     r = summary["payoff_gold"]
@@ -297,7 +307,7 @@ def committee_line(c: dict[str, Any]) -> str:
     )
 
 
-def _arms(summary: dict[str, Any]) -> Table:
+def _arms(summary: dict[str, Any]) -> LiteralTable:
     rows = summary["arms"].values()
     names: set[str] = set()
     for row in rows:
@@ -309,7 +319,7 @@ def _arms(summary: dict[str, Any]) -> Table:
     title = (
         f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
     )
-    table = Table(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories
+    table = LiteralTable(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories
     counts = ("asked", "judged", "failed", "rested") if failing else ()
     for column in ("arm", "all", *categories, "payoff", "calls", *counts):
         table.column(column, justify="left" if column == "arm" else "right")
@@ -327,9 +337,9 @@ def _arms(summary: dict[str, Any]) -> Table:
     return table
 
 
-def gold_table(gold: dict[str, Any], title: str) -> Table:
+def gold_table(gold: dict[str, Any], title: str) -> LiteralTable:
     """Gold before and after by category, with the interval of the change."""
-    table = Table(title, box=None, padding=(0, 2, 0, 0))
+    table = LiteralTable(title, box=None, padding=(0, 2, 0, 0))
     for column in ("category", "n", "before", "after", "change", "95 % interval"):
         table.column(column, justify="left" if column == "category" else "right")
     for name, row in gold.items():

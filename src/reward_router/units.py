@@ -20,7 +20,7 @@ from reward_router.types import Float
 from reward_router.verdicts.batch import Batch, Unit
 
 
-class Units:
+class UnitFiller:
     """Fills a batch's units, contexts and counts as ``router.unit`` says.
 
     Args:
@@ -45,20 +45,25 @@ class Units:
         unit = self.config.router.unit
         if unit == "pair":
             return self._pairs(batch)
+
+        own_rows_BD = self.prompt_rows(batch.prompts, batch.responses)
         # All processes see all contexts: the router's decision must be the same everywhere.
-        rows = self.gather(list(self.prompt_rows(batch.prompts, batch.responses)))
+        rows = self.gather(list(own_rows_BD))
+        context_UD = np.stack(rows)
+
         cells = []
         for row, group in enumerate(batch.responses):
             every_response = tuple(range(len(group)))
             cells.append((row, every_response))
+
         if unit == "batch":
             # LASER routes the whole batch by its mean context
             batch.units = [Unit(f"batch-{batch.step}", tuple(cells))]
             batch.n_units = [len(rows)]
-            return pool(np.stack(rows))
+            return pool(context_UD)
         batch.units = [Unit(name, (cell,)) for name, cell in zip(batch.ids, cells, strict=True)]
         batch.n_units = [1] * len(rows)
-        return np.stack(rows)
+        return context_UD
 
     def prompt_rows(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, D) what the router sees of whole prompts.
@@ -83,18 +88,25 @@ class Units:
         for row, prompt_id in enumerate(batch.ids):
             texts = batch.responses[row]
             for lower, higher in self._candidates(batch.step, prompt_id, texts):
+                first_text = texts[lower]
+                second_text = texts[higher]
                 # The id holds both texts in one order, so that it does not depend on which of
                 # them was sampled first.
-                marks = sorted([_mark(texts[lower]), _mark(texts[higher])])
+                marks = sorted([_mark(first_text), _mark(second_text)])
+                unit_id = "|".join([prompt_id, *marks])
                 cell = (row, (lower, higher))
-                batch.units.append(Unit("|".join([prompt_id, *marks]), (cell,)))
+                batch.units.append(Unit(unit_id, (cell,)))
                 prompts.append(batch.prompts[row])
-                first.append(texts[lower])
-                second.append(texts[higher])
+                first.append(first_text)
+                second.append(second_text)
+
         # All pairs of the batch in one call of the encoder.
-        own_rows = list(self.contexts.pairs(prompts, first, second)) if prompts else []
+        own_rows = []
+        if prompts:
+            own_rows = list(self.contexts.pairs(prompts, first, second))
         rows = self.gather(own_rows)
         batch.n_units = [1] * len(rows)
+        # Reshaped, because no rows at all would have no width.
         return np.array(rows).reshape(len(rows), self.contexts.pair_dim)
 
     def _candidates(self, step: int, prompt_id: str, texts: Sequence[str]) -> list[tuple[int, int]]:

@@ -15,15 +15,15 @@ import numpy as np
 from reward_router.assemble import evaluation_spec
 from reward_router.config import Config
 from reward_router.errors import RunError
-from reward_router.evaluate import interval
+from reward_router.evaluate import bootstrap_interval
 from reward_router.headline import MEASURED
 from reward_router.rewards.pool import RewardPool
 from reward_router.types import Float
 
-Row = Mapping[str, Any]
+WinRateRow = Mapping[str, Any]
 
 
-def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
+def win_rate(config: Config, rows: Sequence[WinRateRow]) -> dict[str, Any] | None:
     """{arm, pairs, ties, all: {n, rate, ci95}, by_category}.
 
     None where nothing was answered on both sides.
@@ -81,7 +81,7 @@ def wins_of(score_P2: Float) -> Float:
     return np.asarray((sign_P + 1) / 2)
 
 
-def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+def _pairs(rows: Sequence[WinRateRow]) -> list[tuple[WinRateRow, WinRateRow]]:
     for kind in MEASURED:
         before = _by_sample(rows, kind, "before")
         after = _by_sample(rows, kind, "after")
@@ -91,7 +91,9 @@ def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     return []
 
 
-def _by_sample(rows: Sequence[Row], kind: str, when: str) -> dict[tuple[Any, Any], Row]:
+def _by_sample(
+    rows: Sequence[WinRateRow], kind: str, when: str
+) -> dict[tuple[Any, Any], WinRateRow]:
     """The rows of one measurement by prompt and sample."""
     by_sample = {}
     for row in rows:
@@ -101,5 +103,5 @@ def _by_sample(rows: Sequence[Row], kind: str, when: str) -> dict[tuple[Any, Any
 
 
 def _row(win_B: Float) -> dict[str, Any]:
-    low, high = interval(win_B)
+    low, high = bootstrap_interval(win_B)
     return {"n": len(win_B), "rate": float(win_B.mean()), "ci95": [low, high]}

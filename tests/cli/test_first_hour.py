@@ -21,14 +21,14 @@ from reward_router.errors import InputError
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 from reward_router import cli, fill, run
 from reward_router.jobs import init, watch
-from reward_router.jobs.compare import compare, names
+from reward_router.jobs.compare import compare, short_names
 from reward_router.jobs.estimate import cuts, estimate
 from reward_router.outcomes import Outcome
 from reward_router.payoffs import order_accuracy
 from reward_router.payoffs.judge import JudgePayoff
 from reward_router.progress import say_fact
 from reward_router.report import training
-from reward_router.rewards.request import ScoreResult, Status
+from reward_router.rewards.request import RequestStatus, ScoreResult
 from reward_router.rundir import RunDir
 from reward_router.types import Float
 
@@ -71,7 +71,7 @@ def test_init_writes_a_configuration_that_is_valid_and_filled_in(tmp_path: Path)
     told = invoke("init", "--data", data, *ARMS, "--policy", "tiny", "--out", out)
     assert "--dry-run" in told
     said: list[str] = []
-    config = fill.load(out, None, [], said.append)
+    config = fill.load_filled(out, None, [], said.append)
     assert [(a.name, a.kind) for a in config.arms] == [("brief", "metric"), ("lm", "loglik")]
     assert config.data.answer_kind == "number"
     assert config.payoff.name == "probe"
@@ -80,7 +80,7 @@ def test_init_writes_a_configuration_that_is_valid_and_filled_in(tmp_path: Path)
     assert config.train.batches_per_iteration == 8
     assert any(line.startswith("held out") for line in said)
     with pytest.raises(InputError, match="exists"):
-        init.write(out, "x", force=False)
+        init.write_config(out, "x", force=False)
 
 
 def test_held_out_prompts_are_in_no_training_batch(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_held_out_prompts_are_in_no_training_batch(tmp_path: Path) -> None:
     data = prompts(tmp_path / "mine.jsonl")
     out = tmp_path / "my.yaml"
     out.write_text(f"data: {{source: {data}, answer_kind: number}}\npolicy: {{model: tiny}}\n")
-    config = fill.load(out, None, [], lambda _: None)
+    config = fill.load_filled(out, None, [], lambda _: None)
     assert config.eval.data is not None
     trained = {str(e.prompt) for e in load_examples(config.data)}
     held_out = {str(e.prompt) for e in load_examples(config.eval.data)}
@@ -106,7 +106,7 @@ def test_what_a_configuration_says_stays(tmp_path: Path) -> None:
         "eval: {data: null, keep: last}\n"
     )
     said: list[str] = []
-    config = fill.load(out, None, [], said.append)
+    config = fill.load_filled(out, None, [], said.append)
     assert (config.payoff.name, config.eval.keep, config.eval.data) == ("verifier", "last", None)
     assert config.data.split == "train"
     assert said == []
@@ -117,14 +117,14 @@ def test_without_answers_the_payoff_says_what_it_learns(tmp_path: Path) -> None:
     out = tmp_path / "my.yaml"
     out.write_text(f"data: {{source: {data}}}\n")
     said: list[str] = []
-    assert fill.load(out, None, [], said.append).payoff.name == "neg_loss"
+    assert fill.load_filled(out, None, [], said.append).payoff.name == "neg_loss"
     assert "agrees with the policy" in said[0]
 
 
 def test_presets_pass_as_they_are_and_are_listed() -> None:
     said: list[str] = []
     for name in configuration.presets():
-        assert fill.load(None, name, [], said.append) == configuration.load(preset=name)
+        assert fill.load_filled(None, name, [], said.append) == configuration.load(preset=name)
     assert said == []
     told = invoke("presets")
     assert all(name in told for name in configuration.presets())
@@ -209,7 +209,7 @@ def test_a_judge_pays_for_ordering_as_it_does() -> None:
                 return result(np.full((1, 3), np.nan), "timeout")
             return result(np.array([[scores[r] for r in row] for row in responses]), "ok")
 
-    def result(score_BN: Float, status: Status) -> ScoreResult:
+    def result(score_BN: Float, status: RequestStatus) -> ScoreResult:
         mask_BN = np.isfinite(score_BN)
         return ScoreResult("judge", score_BN, mask_BN, 0.0, 0.0, status, None, 3, 3)
 
@@ -235,7 +235,7 @@ def test_the_memory_of_training_goes_with_the_tokens_of_a_micro_batch(tmp_path: 
     invoke("init", "--data", data, *ARMS, "--policy", "tiny", "--out", out)
 
     def training_bytes(*settings: str) -> float:
-        config = fill.load(out, None, settings, lambda line: None)
+        config = fill.load_filled(out, None, settings, lambda line: None)
         return float(estimate(config)["memory_bytes"]["training"])
 
     two, four = training_bytes("train.micro_batch=2"), training_bytes("train.micro_batch=4")
@@ -255,7 +255,7 @@ def test_without_answers_a_judge_pays_and_another_arm_measures(tmp_path: Path) -
     assert max(map(len, out.read_text().splitlines())) <= 100
     said: list[str] = []
     sizes = ("train.batches_per_iteration=2", "policy.max_new_tokens=6", "eval.limit=12")
-    config = fill.load(
+    config = fill.load_filled(
         out, None, [*sizes, "policy.n_responses=3", "eval.greedy=false"], said.append
     )
     assert config.payoff.name == "judge"
@@ -296,7 +296,7 @@ def test_a_judge_that_cannot_pay_is_refused(tmp_path: Path, settings: list[str],
     out = tmp_path / "my.yaml"
     invoke("init", "--data", prompts(tmp_path / "mine.jsonl"), *ARMS, "--out", out)
     with pytest.raises(InputError) as caught:
-        fill.load(out, None, settings, lambda _: None)
+        fill.load_filled(out, None, settings, lambda _: None)
     assert told in str(caught.value)
 
 
@@ -330,13 +330,13 @@ def test_facts_hang_under_their_word(width: int) -> None:
 
 
 def test_names_of_runs_differ() -> None:
-    assert names([Path("a/x"), Path("b/x")]) == ["a/x", "b/x"]
+    assert short_names([Path("a/x"), Path("b/x")]) == ["a/x", "b/x"]
 
 
 def test_the_packaged_sample_can_be_replayed() -> None:
-    from reward_router.replay.importers import load
+    from reward_router.replay.importers import load_records
 
-    [records] = load([str(artifacts.demo_scores())], 0, False)
+    [records] = load_records([str(artifacts.demo_scores())], 0, False)
     assert len(records) == 320
     assert len(records.arms) == 7
     with gzip.open(artifacts.demo_scores(), "rt", encoding="utf-8") as file:

@@ -85,7 +85,7 @@ def test_names_are_printed_as_they_are(name: str, markup: bool) -> None:
     nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - the console holds it to its end
     console = Console(record=True, width=1000, markup=markup, file=nowhere)
     shown = progress.visible(name)
-    table = progress.Table(name)
+    table = progress.LiteralTable(name)
     table.column(name)
     table.row(name)
     progress.say(console, f"arm {name} failed", "yellow", faint=name)

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from reward_router.committee import Committee
-from reward_router.committee.fit import Shape, fit_plan
+from reward_router.committee.fit import FitShape, fit_plan
 from reward_router.committee.labelled import labelled_rows
 from reward_router.committee.plan import paths
 from reward_router.committee.promise import (
@@ -51,7 +51,7 @@ def test_what_is_promised_holds_as_often_as_stated(made):
     margins, label = made(300, skills, seed=5)
     none = np.full(300, -1)
     plan = fit_plan(
-        labelled_rows(margins, label, None, none, None, None), Shape(np.ones(4), 4, "safe"), 0
+        labelled_rows(margins, label, None, none, None, None), FitShape(np.ones(4), 4, "safe"), 0
     )
     fresh, truth = made(20_000, skills, seed=6)
     path, end = paths(plan, fresh, np.full(20_000, -1))

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from reward_router.committee.stop import PRICES, at_price, boundaries, sigmoid, temperatures
+from reward_router.committee.stop import PRICE_GRID, at_price, boundaries, sigmoid, temperatures
 
 
 def going_on(log_odds: np.ndarray, stage: int, steps: list[np.ndarray], price: float) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_silent_arms_are_not_asked():
 
 def test_prices_between_the_grid_are_interpolated():
     bound = boundaries(np.random.default_rng(0).normal(0.4, 1.0, (300, 3)), np.ones(3))
-    assert np.allclose(at_price(bound, float(PRICES[20])), bound[:, 20])
+    assert np.allclose(at_price(bound, float(PRICE_GRID[20])), bound[:, 20])
     assert (at_price(bound, 0.0) == bound[:, 0]).all()
     assert (at_price(bound, 50.0) == bound[:, -1]).all()
 

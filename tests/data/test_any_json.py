@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reward_router.data import load_preferences, load_prompts
 from reward_router.errors import InputError
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 
 U, A, B = (
     {"role": r, "content": c}
@@ -155,14 +155,14 @@ def test_recorded_scores(tmp_path: Path, row: dict[str, Any], data: st.DataObjec
     other = tmp_path / "other"
     other.write_text(json.dumps(row))
     rows = [row, {**row, "id": "r", "pair_id": "r", field: value}]
-    tried(tmp_path / "one", rows, lambda path: list(load([path, str(other)])))
-    tried(tmp_path / "one", [{**row, field: value}], lambda path: list(load([path])))
+    tried(tmp_path / "one", rows, lambda path: list(load_records([path, str(other)])))
+    tried(tmp_path / "one", [{**row, field: value}], lambda path: list(load_records([path])))
 
 
 @MANY
 @given(rows=st.lists(JSON, max_size=3), text=st.binary(max_size=40))
 def test_any_json_and_any_bytes(tmp_path: Path, rows: list[Any], text: bytes) -> None:
-    readers = (load_prompts, load_preferences, lambda path: list(load([path])))
+    readers = (load_prompts, load_preferences, lambda path: list(load_records([path])))
     for read in readers:
         tried(tmp_path / "x", rows, read)
         (tmp_path / "y").write_bytes(text)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_router.column_names import fill
+from reward_router.column_names import fill_template
 from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import DataWarning, InputError
 
@@ -176,7 +176,7 @@ def test_templates_that_are_none(tmp_path: Path, template: str) -> None:
 @given(st.text(), st.text(), st.text())
 def test_template_text_is_kept_to_the_letter(before: str, value: str, after: str) -> None:
     escaped = [text.replace("{", "{{").replace("}", "}}") for text in (before, after)]
-    filled = fill(f"{escaped[0]}{{prompt}}{escaped[1]}", {}, {}, value, "here")
+    filled = fill_template(f"{escaped[0]}{{prompt}}{escaped[1]}", {}, {}, value, "here")
     assert filled == before + value + after
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reward_router.errors import InputError
-from reward_router.reading import Broken, Tally, kind_of, read_rows
+from reward_router.reading import Broken, RowTally, kind_of, read_rows
 
 ROWS = [{"prompt": "a", "n": 1, "split": "train"}, {"prompt": "ü\n", "n": 2, "split": "test"}]
 
@@ -295,7 +295,7 @@ def test_an_array_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
 
 
 def test_more_than_half_lost_is_an_error_and_less_is_told() -> None:
-    tally = Tally("x")
+    tally = RowTally("x")
     tally.read = 4
     for why in ("line 2: bad", "line 3: bad"):
         tally.broken(why)

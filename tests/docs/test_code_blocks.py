@@ -15,6 +15,8 @@ from reward_router import config as configuration
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+TRAINERS = sorted((ROOT / "docs" / "trainers").glob("*.md"))
+"""Their Python needs the trainers; tests/server runs what can be run here."""
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.S | re.M)
 
 
@@ -46,7 +48,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         exec(compile(code, page.name, "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES + TRAINERS, ids=lambda p: p.name)
 def test_configurations_are_valid(page):
     for text in blocks(page, ("yaml",)):
         tree = configuration.parse_yaml(text, page.name)
@@ -54,7 +56,7 @@ def test_configurations_are_valid(page):
             configuration.validate(tree, page.name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES + TRAINERS, ids=lambda p: p.name)
 def test_commands_are_understood(page):
     from reward_router.cli import app
 

@@ -17,10 +17,10 @@ import pytest
 
 from reward_router import Dispatcher
 from reward_router.config import ArmConfig, Config, RouterConfig
-from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, ArmKind, RouterKind, Table
-from reward_router.replay.evaluate import Settings
+from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, ArmKind, KindTable, RouterKind
+from reward_router.replay.evaluate import ReplaySettings
 from reward_router.replay.run import Selection, measure
-from reward_router.rewards.configured import arm_pool, arm_specs
+from reward_router.rewards.configured import arm_pool, configured_arms
 from reward_router.rewards.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[2]
@@ -82,14 +82,14 @@ def test_a_file_in_the_folder_is_in_the_table(here: Path, monkeypatch: pytest.Mo
         ("reward_router.routers", RouterKind, "epsilon_greedy"),
     ):
         folder = import_module(package)
-        if name not in Table("kind", package, of):
+        if name not in KindTable("kind", package, of):
             monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(here)])
-        assert name in Table("kind", package, of)
+        assert name in KindTable("kind", package, of)
 
 
 def test_the_arm_scores_and_the_router_routes_in_the_library(here: Path, url: str) -> None:
     arm = ArmConfig.model_validate({"name": "mine", "kind": "my_posted:Posted", "url": url})
-    specs = arm_specs([arm])
+    specs = configured_arms([arm])
     pool = arm_pool(specs, Config().pool, "cpu")
     ragged = pool.score("mine", ["a", "b"], [["one", "one two"], ["one two three"]])
     assert ragged.ok, ragged.error
@@ -125,7 +125,9 @@ def test_the_router_works_in_replay(here: Path) -> None:
         "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
     )
     name = "my_epsilon_greedy:EpsilonGreedy:epsilon=0.2"
-    settings = Settings(routers=[name, "epsilon_greedy:epsilon=0.2", "uniform"], seeds=2, folds=2)
+    settings = ReplaySettings(
+        routers=[name, "epsilon_greedy:epsilon=0.2", "uniform"], seeds=2, folds=2
+    )
     [result] = measure(["scores.jsonl"], Selection(), settings)["files"]
     accuracy = {label: entry["accuracy"] for label, entry in result["routers"].items()}
     assert accuracy[name] == accuracy["epsilon_greedy:epsilon=0.2"]
@@ -153,6 +155,6 @@ def test_both_work_in_train(here: Path, url: str, tiny: Callable[..., Config]) -
     [(ROUTERS, "routers.md"), (PAYOFFS, "training.md"), (ARMS, "reward-models.md")],
     ids=["routers", "payoffs", "arms"],
 )
-def test_every_name_stands_in_its_table_in_the_docs(table: Table[Any], page: str) -> None:
+def test_every_name_stands_in_its_table_in_the_docs(table: KindTable[Any], page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert [kind.name for kind in table if f"| `{kind.name}` | {kind.sentence} |" not in text] == []

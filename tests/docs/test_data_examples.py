@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reward_router.data import load_preferences, load_prompts
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.S | re.M)
@@ -49,7 +49,7 @@ def test_preferences(text: str, source) -> None:
 
 @pytest.mark.parametrize("text", examples("Recorded scores"))
 def test_recorded_scores(text: str, source) -> None:
-    (found,) = load([source(text)])
+    (found,) = load_records([source(text)])
     assert found.n_broken == 0
     assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {
         "x": [1.0],
@@ -62,7 +62,7 @@ def test_recorded_scores(text: str, source) -> None:
 
 @pytest.mark.parametrize("text", examples(BENCHMARKS))
 def test_results_of_benchmarks(text: str, source) -> None:
-    (found,) = load([source(text, "one.json"), source(text, "two.json")])
+    (found,) = load_records([source(text, "one.json"), source(text, "two.json")])
     assert found.arms == ("one", "two")
     assert found.n_broken == 0
     assert found.correct_PK.min() == 1.0

@@ -27,6 +27,10 @@ MAY_LACK = (
     "starlette",
     "uvicorn",
     "verl",
+    "skyrl_gym",
+    "ray",
+    "nemo_rl",
+    "verifiers",
 )
 
 

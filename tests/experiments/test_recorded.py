@@ -72,6 +72,8 @@ def test_pairs_equal_votes_counted_by_hand_and_replay(
     from reward_router.experiments import pairs
 
     monkeypatch.setattr(pairs, "TOGETHER", {"by category": "category_best"})
+    quick = {"committee": ("committee:gate=off,weights=safe", "the weights are given")}
+    monkeypatch.setattr(pairs, "ONE_BY_ONE", pairs.ONE_BY_ONE | quick)
     request = Request(scores=(str(scores),), seeds=2)
     rows = experiment("pairs", request, tmp_path / "out")["rows"]
 
@@ -143,9 +145,9 @@ def test_noise_has_the_arm_s_own_scale() -> None:
 
 def test_arms_draws_nested_sets(scores: Path, tmp_path: Path) -> None:
     from reward_router.experiments.arms import subset
-    from reward_router.replay.importers import load
+    from reward_router.replay.importers import load_records
 
-    [records] = load([str(scores)])
+    [records] = load_records([str(scores)])
     for seed in range(5):
         assert set(subset(records, 2, seed)) < set(subset(records, 4, seed))
     assert len({tuple(subset(records, 2, seed)) for seed in range(20)}) > 1

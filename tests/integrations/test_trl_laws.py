@@ -113,6 +113,9 @@ def test_user_code_pays_by_decision() -> None:
         ({"prompts": [], "completions": []}, "prompts: none"),
         ({"prompts": PROMPTS, "completions": TEXTS[:3]}, "completions: 3 values"),
         ({"prompts": PROMPTS, "completions": TEXTS, "answer": ["1"]}, "answer: 1 values"),
+        ({"prompts": PROMPTS, "completions": TEXTS, "answer": np.ones(3)}, "answer: 3 values"),
+        ({"prompts": None, "completions": TEXTS}, "prompts: NoneType"),
+        ({"prompts": PROMPTS, "completions": "abcd"}, "completions: str"),
         ({"prompts": ["a", "b", "b"], "completions": TEXTS[:3]}, "num_generations=1"),
         ({"prompts": ["a"] * 3, "completions": TEXTS[:3]}, "num_generations=2: .* 3 completions"),
     ],
@@ -124,6 +127,45 @@ def test_bad_calls_name_the_argument(given: dict[str, Any], told: str) -> None:
         reward(**given)
     assert "\n" not in str(caught.value)
     assert len(reward.session.dispatcher.ledger.decisions().unit) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"num_generations": "4"}, "num_generations='4'"),
+        ({"num_generations": 2.5}, "num_generations=2.5"),
+        ({"gold": 7}, "gold=7"),
+    ],
+)
+def test_bad_options_name_the_argument(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        RoutedReward(of_arms(x=FakeArm(len)), payoff="user", **options)
+    with pytest.raises(InputError, match="source: NoneType"):
+        RoutedReward(None)
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [(None, "NoneType"), ([1.0], "1 values"), (["yes"] * 4, "'yes'"), ([3.0, 0, 0, 1], "3.0")],
+)
+def test_bad_gold_is_refused_before_anything_is_recorded(returned: Any, told: str) -> None:
+    reward = RoutedReward(of_arms(x=FakeArm(len)), payoff="probe", gold=lambda **_: returned)
+    with pytest.raises(InputError, match=f"gold: the function returned {told}"):
+        reward(PROMPTS, TEXTS)
+    assert len(reward.session.dispatcher.ledger.decisions().unit) == 0
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, float("nan"), "0.5", None])
+def test_a_payoff_that_is_none_changes_nothing(value: Any) -> None:
+    reward = RoutedReward(of_arms(x=FakeArm(len)), payoff="user")
+    log = Log()
+    reward(PROMPTS, TEXTS, **log.reporters)
+    good, bad = sorted(set(log.extra["router_decision"]))
+    with pytest.raises(InputError, match=r"payoffs: .* for decision"):
+        reward.learn({good: 0.5, bad: value})
+    with pytest.raises(InputError, match="payoffs: list"):
+        reward.learn([(good, 0.5)])  # type: ignore[arg-type]
+    assert len(reward.session.dispatcher.ledger.payoffs().scaled) == 0
 
 
 def test_the_command_lines_reward_is_configured_by_the_environment(

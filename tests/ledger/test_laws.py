@@ -10,7 +10,7 @@ from reward_router.dispatch import Dispatcher
 from reward_router.errors import LedgerError
 from reward_router.ledger import Call, EventKind, Status, Store
 from reward_router.ledger.reading import tally
-from reward_router.ledger.rows import Called, Decided, Failed, Labelled, Paid, Row
+from reward_router.ledger.rows import Called, Decided, Failed, Labelled, LedgerRow, Paid
 from reward_router.routers import Exp3
 
 from .conftest import Place
@@ -42,7 +42,7 @@ def test_events_are_numbered_without_gaps_and_read_in_order(store: Store) -> Non
 
 
 @pytest.mark.parametrize("rows", [[label(2)], [label(1), label(3)], [label(1), label(1)]])
-def test_events_that_do_not_continue_are_refused_whole(store: Store, rows: list[Row]) -> None:
+def test_events_that_do_not_continue_are_refused_whole(store: Store, rows: list[LedgerRow]) -> None:
     with pytest.raises(LedgerError, match="do not continue"):
         store.append(rows)
     assert list(store.events()) == []

@@ -15,7 +15,7 @@ from reward_router.errors import RunError
 from reward_router.rundir import RunDir
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stopped_run() -> Callable[[Config, Path, int], None]:
     """``stopped_run(config, out, n)`` is a run into ``out`` that is stopped.
 

@@ -16,7 +16,7 @@ from reward_router.ledger import Ledger
 from reward_router.rundir import RunDir
 
 run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
-from reward_router.best_of import Pick, tabulate  # noqa: E402
+from reward_router.best_of import PromptPick, tabulate_choices  # noqa: E402
 
 ON = ("eval.samples=3", "eval.limit=6", "eval.greedy=false", "eval.best_of=true")
 
@@ -35,11 +35,11 @@ def without_seconds(summary: dict[str, object]) -> dict[str, object]:
 
 def test_the_table_is_the_mean_over_prompts() -> None:
     picks = [
-        Pick("a", "x", "one", 1.0, 0.5, 1.0),
-        Pick("b", "x", "two", 0.0, 0.25, 1.0),
-        Pick("c", "y", "one", 1.0, 1.0, 1.0),
+        PromptPick("a", "x", "one", 1.0, 0.5, 1.0),
+        PromptPick("b", "x", "two", 0.0, 0.25, 1.0),
+        PromptPick("c", "y", "one", 1.0, 1.0, 1.0),
     ]
-    found = tabulate(picks, ["one", "two", "three"], calls=9, samples=3)
+    found = tabulate_choices(picks, ["one", "two", "three"], calls=9, samples=3)
     assert (found["gold"], found["random"], found["oracle"]) == pytest.approx(
         (2 / 3, 1.75 / 3, 1.0)
     )
@@ -138,7 +138,7 @@ def test_resumed_it_is_the_same(
     """
     from reward_router import looks
 
-    monkeypatch.setattr(looks, "kept", lambda found: found[0])
+    monkeypatch.setattr(looks, "kept_look", lambda found: found[0])
     config = tiny(*ON, f"eval.keep={keep}", "eval.look=3")
     whole = run.train(config, tmp_path / "whole")
     assert whole["best_of"].keys() == {"before", "after"}
@@ -154,10 +154,10 @@ def test_resumed_it_is_the_same(
 def test_gold_that_is_known_is_drawn_again_for_its_responses(
     tiny: Callable[..., Config], tmp_path: Path
 ) -> None:
-    from reward_router.evaluate import Gold
+    from reward_router.evaluate import GoldMeasured
 
     first = run.train(tiny(*ON), tmp_path / "first")
-    before = {kind: Gold(**rows["before"]) for kind, rows in first["gold_rows"].items()}
+    before = {kind: GoldMeasured(**rows["before"]) for kind, rows in first["gold_rows"].items()}
     again = run.train(tiny(*ON), tmp_path / "again", before=before)
     assert again["best_of"] == first["best_of"]
 

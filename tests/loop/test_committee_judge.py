@@ -4,6 +4,7 @@ Tested are rounds against the one-prompt rule, labels, failures, vetoes, several
 resuming.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from reward_router.committee import Committee, LabelPolicy, OnlineCommittee, ran
 from reward_router.config import Config, JudgeConfig, PairsConfig
 from reward_router.errors import InputError
 from reward_router.ledger import Ledger
-from reward_router.types import By, Decision, Float
+from reward_router.types import By, Decision, Float, State
 
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
@@ -65,6 +66,16 @@ def texts(i: int, bad: Sequence[int] = ()) -> list[str]:
     return [f"{'bad ' if n in bad else ''}{i}.{n} {mark}" for n, mark in enumerate(marks)]
 
 
+@functools.cache
+def learned(vetoes: tuple[int, ...]) -> State:
+    """The state of a committee that 600 labels have taught, made once for the tests below."""
+    draw = np.random.default_rng(7)
+    label = draw.random(600) < 0.5
+    signal = np.where(label, 1.0, -1.0)[:, None] * [1.5, 1.0, 0.6]
+    committee = Committee(np.ones(3), gate="off", vetoes=vetoes)
+    return committee.fit(signal + 1.4 * draw.normal(size=(600, 3)), label).state_dict()
+
+
 def judge(
     how: dict[str, str] | None = None,
     policy: LabelPolicy | None = None,
@@ -78,10 +89,7 @@ def judge(
         Committee(np.ones(3), gate="off", vetoes=vetoes), policy or LabelPolicy(share=0.0)
     )
     if fitted:
-        draw = np.random.default_rng(7)
-        label = draw.random(600) < 0.5
-        signal = np.where(label, 1.0, -1.0)[:, None] * [1.5, 1.0, 0.6]
-        online.committee.fit(signal + 1.4 * draw.normal(size=(600, 3)), label)
+        online.committee.load_state_dict(learned(vetoes))
     config = JudgeConfig(mode="committee", **settings)
     pool = RewardPool({}, models=dict(models))
     return CommitteeOfArms(Asker(pool, {}), online, ARMS, config, gather=gather), models

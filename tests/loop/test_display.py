@@ -209,7 +209,7 @@ def test_lines_without_a_terminal_are_whole(clock: Fake) -> None:
 
 
 def test_whose_warning_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (quiet.VARIABLE, *quiet.QUIET):
+    for name in (quiet.VERBOSE, *quiet.QUIET):
         monkeypatch.delenv(name, raising=False)
     mine = tmp_path / "mine.py"
     mine.write_text("import warnings\nwarnings.warn('look at this', stacklevel=1)\n")
@@ -236,9 +236,9 @@ def test_verbose_leaves_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         quiet.hush(lambda _: None, verbose=True)
     assert not any(name in os.environ for name in quiet.QUIET)
-    monkeypatch.setenv(quiet.VARIABLE, "1")
+    monkeypatch.setenv(quiet.VERBOSE, "1")
     assert quiet.wanted()
-    monkeypatch.setenv(quiet.VARIABLE, "0")
+    monkeypatch.setenv(quiet.VERBOSE, "0")
     assert not quiet.wanted()
 
 

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from reward_router.config import Config, PolicyConfig, TrainConfig
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold, Measurement, compare, measure
+from reward_router.evaluate import GoldMeasured, Measurement, compare_gold, measure_gold
 from reward_router.examples import Example
-from reward_router.headline import GOLD, GOLD_SAMPLED, gold_tables, headline_gold
+from reward_router.headline import GOLD_FIGURE, GOLD_SAMPLED, gold_tables, headline_gold
 
 run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
 
@@ -46,7 +46,7 @@ def test_gold_is_the_mean_over_a_prompt_s_samples() -> None:
         Example(f"e{i}", f"Say {i}.", "odd" if i % 2 else "even", lambda r: len(r) % 2 == 0)
         for i in range(5)
     ]
-    gold = measure(policy, examples, Ranks("cpu"), Measurement(samples=3, batch=4))
+    gold = measure_gold(policy, examples, Ranks("cpu"), Measurement(samples=3, batch=4))
     assert gold.ids == [e.id for e in examples]
     for e, right, ended in zip(examples, gold.right, gold.finished, strict=True):
         [responses] = policy.trial([e.prompt], [e.id], 3)
@@ -73,16 +73,16 @@ def test_a_run_measures_both_kinds_and_shares_what_is_known(
     measured = []
     real = run.measure
 
-    def counted(*args: Any) -> Gold:
+    def counted(*args: Any) -> GoldMeasured:
         measured.append(args[3].samples)
         return real(*args)
 
-    monkeypatch.setattr(run, "measure", counted)
-    before = {kind: Gold(**rows["before"]) for kind, rows in first["gold_rows"].items()}
-    del before[GOLD]
+    monkeypatch.setattr(run, "measure_gold", counted)
+    before = {kind: GoldMeasured(**rows["before"]) for kind, rows in first["gold_rows"].items()}
+    del before[GOLD_FIGURE]
     other = run.train(tiny(*settings, "seed=3"), tmp_path / "other", before=before)
     assert measured == [0, 0, 2]  # greedy before; greedy and sampled after
-    assert other["gold_rows"][GOLD]["before"] == first["gold_rows"][GOLD]["before"]
+    assert other["gold_rows"][GOLD_FIGURE]["before"] == first["gold_rows"][GOLD_FIGURE]["before"]
     only = run.train(tiny(*settings, "eval.greedy=false"), tmp_path / "only")
     assert only["gold"] is None
     assert only["gold_rows"] == {GOLD_SAMPLED: first["gold_rows"][GOLD_SAMPLED]}
@@ -99,15 +99,15 @@ def test_a_run_measures_both_kinds_and_shares_what_is_known(
 
 
 def test_the_study_reads_sampled_gold_where_there_is_some(tmp_path: Path) -> None:
-    from reward_router.jobs.study import tabulate
+    from reward_router.jobs.study import tabulate_gold
 
-    def gold(right: float) -> Gold:
-        return Gold(["a", "b"], ["", ""], [right, right], [1.0, 1.0])
+    def gold(right: float) -> GoldMeasured:
+        return GoldMeasured(["a", "b"], ["", ""], [right, right], [1.0, 1.0])
 
     for name, shift in (("linucb", 0.25), ("uniform", 0.0)):
-        pairs = {GOLD: (gold(0.0), gold(1.0)), GOLD_SAMPLED: (gold(0.25), gold(0.5 + shift))}
+        pairs = {GOLD_FIGURE: (gold(0.0), gold(1.0)), GOLD_SAMPLED: (gold(0.25), gold(0.5 + shift))}
         summary = {
-            **{kind: compare(*two) for kind, two in pairs.items()},
+            **{kind: compare_gold(*two) for kind, two in pairs.items()},
             "gold_rows": {k: {"before": b.to_json(), "after": a.to_json()} for k,
                           (b, a) in pairs.items()},
             "calls": {"made": 1}, "seconds": {"step": 1.0}, "payoff": "probe",
@@ -118,7 +118,7 @@ def test_the_study_reads_sampled_gold_where_there_is_some(tmp_path: Path) -> Non
         (folder / "summary.json").write_text(json.dumps(summary))
         (folder / "variant.json").write_text(json.dumps({"variant": name, "seed": 0}))
     console = Console(record=True, width=160, file=(tmp_path / "said").open("w"))
-    rows = tabulate(tmp_path, console)["variants"]
+    rows = tabulate_gold(tmp_path, console)["variants"]
     assert (rows["linucb"]["before"], rows["linucb"]["after"]) == (0.25, 0.75)
     assert rows["linucb"]["vs_uniform"] == pytest.approx(0.25)
     assert "under sampling" in console.export_text()

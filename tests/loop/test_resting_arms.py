@@ -40,7 +40,7 @@ def probabilities(out: Path) -> Any:
 @pytest.mark.parametrize(
     "settings",
     [
-        ("router={name: linucb, unit: batch}", "train.batches_per_iteration=40",
+        ("router={name: linucb, unit: batch}", "train.batches_per_iteration=24",
          "train.batch_prompts=1", "payoff.hold_back=0"),
         ("router={name: linucb, unit: pair}", "train.batch_prompts=5",
          "train.batches_per_iteration=8"),

@@ -4,7 +4,9 @@ Compared are decisions, payoffs, router and adapter.
 """
 
 import errno
+import functools
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reward_router.cli import main
 from reward_router.config import Config
 from reward_router.errors import RunError
 from reward_router.ledger import Ledger
@@ -47,21 +50,17 @@ def evidence(out: Path) -> dict[str, Any]:
     }
 
 
+def words(config: Path, out: Path, settings: Sequence[str] = ()) -> list[str]:
+    """The command that begins a run, or goes on with it."""
+    more = [*(["--resume"] if (out / "config.yaml").is_file() else [])]
+    for setting in settings:
+        more += ["--set", setting]
+    return ["train", str(config), "--out", str(out), *more]
+
+
 def start(config: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
-    more = [
-        *(["--resume"] if (out / "config.yaml").is_file() else []),
-        *(x for s in settings for x in ("--set", s)),
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "reward_router.cli",
-        "train",
-        str(config),
-        "--out",
-        str(out),
-        *more,
-    ]
+    """The command in an interpreter of its own, which loads torch for several seconds."""
+    command = [sys.executable, "-m", "reward_router.cli", *words(config, out, settings)]
     # a suite that a shell started in the background ignores SIGINT, and its children inherit that
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
@@ -74,21 +73,24 @@ def start(config: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.P
     )
 
 
-def until(process: subprocess.Popen[str], out: Path, lines: int) -> None:
+def here(config: Path, out: Path, settings: Sequence[str] = ()) -> None:
+    """The command in this process, to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["reward-router", *words(config, out, settings)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
+
+
+def until(running: Callable[[], bool], out: Path, lines: int) -> None:
     """Wait for so many steps in the log, or the end."""
     deadline = time.monotonic() + LIMIT_S
-    while (
-        process.poll() is None
-        and len(RunDir(out).read_log()) < lines
-        and time.monotonic() < deadline
-    ):
+    while running() and len(RunDir(out).read_log()) < lines and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
-def finish(config: Path, out: Path, settings: Sequence[str] = ()) -> None:
-    process = start(config, out, settings)
-    _, said = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 0, said
+def _runs(process: subprocess.Popen[str]) -> bool:
+    return process.poll() is None
 
 
 COMMITTEE = (
@@ -103,6 +105,24 @@ PAIRS = (
 )
 
 
+@pytest.fixture(scope="module")
+def whole(
+    tiny_anywhere: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """``whole(settings)``: the evidence of a run that nothing interrupted, made once."""
+
+    @functools.cache
+    def go(settings: tuple[str, ...]) -> dict[str, Any]:
+        out = tmp_path_factory.mktemp("whole") / "run"
+        run.train(tiny_anywhere(*settings), out)
+        return evidence(out)
+
+    return lambda settings: go(tuple(settings))
+
+
+Whole = Callable[[Sequence[str]], dict[str, Any]]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -115,38 +135,40 @@ PAIRS = (
 def test_killed_and_interrupted_runs_end_alike(
     tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
 ) -> None:
-    finish(tiny_yaml, tmp_path / "whole", settings)
+    # Of the three processes of the broken run, the one that a person interrupts is the command
+    # itself: it has to say something, and to give an exit code. The killed one is a fork of this.
+    here(tiny_yaml, tmp_path / "whole", settings)
     out = tmp_path / "broken"
-    first = start(tiny_yaml, out, settings)
-    until(first, out, 1)
+    fork = multiprocessing.get_context("fork")
+    first = fork.Process(target=here, args=(tiny_yaml, out, settings))
+    first.start()
+    until(first.is_alive, out, 1)
     first.kill()
-    first.communicate()
-    assert first.returncode == -signal.SIGKILL
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
     assert not (out / "summary.json").exists()
     second = start(tiny_yaml, out, settings)
-    until(second, out, 2)
+    until(partial(_runs, second), out, 2)
     second.send_signal(signal.SIGINT)
     _, said = second.communicate(timeout=LIMIT_S)
     assert second.returncode == 130, said
     assert said.count("\n") == 1
     assert "--resume" in said
-    finish(tiny_yaml, out, settings)
+    here(tiny_yaml, out, settings)
     assert evidence(out) == evidence(tmp_path / "whole")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
-def test_a_storm_of_kills(
-    tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
-) -> None:
-    run.train(tiny(*settings), tmp_path / "whole")
+def test_a_storm_of_kills(tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]) -> None:
+    here(tiny_yaml, tmp_path / "whole", settings)
     draw, kills = random.Random(0), 0
     for attempt in range(100):
         out = tmp_path / f"broken-{attempt}"
         while not (out / "summary.json").is_file():
             process = start(tiny_yaml, out, settings)
             if kills < 30:
-                until(process, out, draw.randint(0, 3))
+                until(partial(_runs, process), out, draw.randint(0, 3))
                 time.sleep(draw.random() * 0.5)
                 process.kill()
                 kills += 1
@@ -157,12 +179,12 @@ def test_a_storm_of_kills(
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(
-    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., Config], whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import safetensors.torch
 
     config, out, real = tiny(), tmp_path / "run", safetensors.torch.save_file
-    run.train(config, tmp_path / "whole")
+    wanted = whole(())
 
     def full(tensors: Any, path: Path) -> None:
         if "000002" in str(path) and path.name.startswith("reference"):
@@ -175,20 +197,20 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
             run.train(config, out)
     assert [p.name for p in sorted((out / "checkpoints").iterdir())] == ["000000", "000001"]
     run.train(config, out, resume=True)
-    assert evidence(out) == evidence(tmp_path / "whole")
+    assert evidence(out) == wanted
 
 
 @pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
 def test_a_broken_checkpoint_is_passed_over(
     tiny: Callable[..., Config],
     stopped_run: Callable[..., None],
+    whole: Whole,
     tmp_path: Path,
     settings: Sequence[str],
 ) -> None:
     config, out = tiny(*settings), tmp_path / "run"
-    run.train(config, tmp_path / "whole")
     stopped_run(config, out, 2)
     victim = out / "checkpoints" / "000002" / "policy.safetensors"
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
     run.train(config, out, resume=True)
-    assert evidence(out) == evidence(tmp_path / "whole")
+    assert evidence(out) == whole(settings)

@@ -34,31 +34,59 @@ def write(path: Path, rows: list[Row]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.fixture
-def set_up(
-    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], Config]:
-    """A run on files that a test can change.
+SETTINGS = (
+    "data={source: prompts.jsonl, answer_kind: number}",
+    "arms=[{name: mine, kind: python, path: 'my_arm:Arm'}, "
+    "{name: 'rm [v2]', kind: classifier, model: rm}]",
+    "train={iterations: 3, batch_prompts: 3, batches_per_iteration: 1}",
+)
+
+
+def go_there(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Relative paths, and modules, are those of this folder."""
+    patch.chdir(folder)
+    for module in ("my_arm", "my_part"):  # of an earlier test, imported from its own folder
+        patch.delitem(sys.modules, module, raising=False)
+
+
+@pytest.fixture(scope="module")
+def begun(
+    tiny_anywhere: Callable[..., Config],
+    stopped_run: Callable[..., None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A run on files that can change, in ``run``, stopped once checkpoint 1 is written.
 
     These are prompts, a local reward model, an arm's code, and a module that it imports.
     """
-    write(tmp_path / "prompts.jsonl", ROWS)
-    (tmp_path / "my_arm.py").write_text(
+    folder = tmp_path_factory.mktemp("begun")
+    write(folder / "prompts.jsonl", ROWS)
+    (folder / "my_arm.py").write_text(
         "from my_part import worth\n" + ARM.format(worth="worth"), encoding="utf-8"
     )
-    (tmp_path / "my_part.py").write_text("worth = 1.0\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    for module in ("my_arm", "my_part"):  # of an earlier test, imported from its own folder
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    classifier(tmp_path / "rm")
-    arms = (
-        "[{name: mine, kind: python, path: 'my_arm:Arm'}, "
-        "{name: 'rm [v2]', kind: classifier, model: rm}]"
-    )
-    data = "data={source: prompts.jsonl, answer_kind: number}"
-    return lambda: tiny(
-        data, f"arms={arms}", "train={iterations: 3, batch_prompts: 3, batches_per_iteration: 1}"
-    )
+    (folder / "my_part.py").write_text("worth = 1.0\n", encoding="utf-8")
+    classifier(folder / "rm")
+    with pytest.MonkeyPatch.context() as patch:
+        go_there(patch, folder)
+        stopped_run(tiny_anywhere(*SETTINGS), folder / "run", 1)
+    return folder
+
+
+@pytest.fixture
+def set_up(
+    tiny: Callable[..., Config], begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Config]:
+    """The files of `begun` in a folder of the test's own, and the configuration."""
+    no_run = shutil.ignore_patterns("run", "__pycache__")
+    shutil.copytree(begun, tmp_path, ignore=no_run, dirs_exist_ok=True)
+    go_there(monkeypatch, tmp_path)
+    return lambda: tiny(*SETTINGS)
+
+
+@pytest.fixture
+def stopped(set_up: Callable[[], Config], begun: Path, tmp_path: Path) -> Path:
+    """A copy of the run of `begun`, beside the test's own files."""
+    return shutil.copytree(begun / "run", tmp_path / "run")
 
 
 def classifier(folder: Path) -> None:
@@ -132,43 +160,36 @@ def files(out: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(("change", "said"), CHANGES, ids=[c.__name__ for c, _ in CHANGES])
 def test_what_changed_is_named_and_refused_and_nothing_is_touched(
     set_up: Callable[[], Config],
-    stopped_run: Callable[..., None],
+    stopped: Path,
     tmp_path: Path,
     change: Any,
     said: str,
 ) -> None:
-    out = tmp_path / "run"
-    stopped_run(set_up(), out, 1)
-    before = files(out)
+    before = files(stopped)
     change(tmp_path)
     with pytest.raises(InputError, match=said) as refused:
-        run.train(set_up(), out, resume=True)
+        run.train(set_up(), stopped, resume=True)
     assert "--accept-changes" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert refused.value.exit_code == 2
-    assert files(out) == before
+    assert files(stopped) == before
 
 
 def test_a_copy_with_new_time_stamps_is_no_change(
-    set_up: Callable[[], Config], stopped_run: Callable[..., None], tmp_path: Path
+    set_up: Callable[[], Config], stopped: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    stopped_run(set_up(), out, 1)
     shutil.copytree(tmp_path / "rm", tmp_path / "copy")
     shutil.rmtree(tmp_path / "rm")
     shutil.move(tmp_path / "copy", tmp_path / "rm")
     write(tmp_path / "prompts.jsonl", ROWS)
-    assert run.train(set_up(), out, resume=True)["accepted_changes"] == []
+    assert run.train(set_up(), stopped, resume=True)["accepted_changes"] == []
 
 
 def test_another_version_is_refused(
     set_up: Callable[[], Config],
-    stopped_run: Callable[..., None],
-    tmp_path: Path,
+    stopped: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = tmp_path / "run"
-    stopped_run(set_up(), out, 1)
     real = manifests._version
     monkeypatch.setattr(
         manifests, "_version", lambda name: "9.9" if name == "numpy" else real(name)
@@ -176,33 +197,31 @@ def test_another_version_is_refused(
     with pytest.raises(
         InputError, match=r"the version of numpy changed since the run began, from \S+ to 9\.9"
     ):
-        run.train(set_up(), out, resume=True)
+        run.train(set_up(), stopped, resume=True)
 
 
 def test_accepted_changes_are_in_directory_ledger_summary_and_report(
-    set_up: Callable[[], Config], stopped_run: Callable[..., None], tmp_path: Path
+    set_up: Callable[[], Config], stopped: Path, tmp_path: Path
 ) -> None:
     from reward_router.report import training
 
-    out = tmp_path / "run"
-    stopped_run(set_up(), out, 1)
     change_an_answer(tmp_path)
     change_the_arm(tmp_path)
-    stopped = pytest.raises(KeyboardInterrupt)
+    interrupted = pytest.raises(KeyboardInterrupt)
     with (
-        stopped,
+        interrupted,
         pytest.MonkeyPatch.context() as patch,
     ):  # stopped again: the second resume has nothing more to accept
         patch.setattr(run, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run.train(set_up(), out, resume=True, accept_changes=True)
-    summary = run.train(set_up(), out, resume=True)
+        run.train(set_up(), stopped, resume=True, accept_changes=True)
+    summary = run.train(set_up(), stopped, resume=True)
     [accepted] = summary["accepted_changes"]
     assert accepted["step"] == 1
     assert set(accepted["changes"]) == {"data.train", "code.mine"}
-    assert json.loads((out / "manifest.json").read_text())["accepted"] == [accepted]
-    with Ledger(out / "ledger.sqlite", readonly=True) as ledger:
+    assert json.loads((stopped / "manifest.json").read_text())["accepted"] == [accepted]
+    with Ledger(stopped / "ledger.sqlite", readonly=True) as ledger:
         assert ledger.meta("accepted_changes") == [accepted]
-    text = training.write(out).read_text(encoding="utf-8")
+    text = training.write(stopped).read_text(encoding="utf-8")
     assert "resumed after step 1 though the train prompts changed since the run began" in text
 
 
@@ -213,22 +232,22 @@ def test_accept_changes_belongs_to_resume(set_up: Callable[[], Config], tmp_path
 
 
 def test_a_run_from_before_manifests_goes_on_with_a_note(
-    set_up: Callable[[], Config], stopped_run: Callable[..., None], tmp_path: Path
+    set_up: Callable[[], Config], stopped: Path
 ) -> None:
     from rich.console import Console
 
-    out = tmp_path / "run"
-    stopped_run(set_up(), out, 1)
-    (out / "manifest.json").unlink()
-    kept = (out / "config.yaml").read_text(encoding="utf-8")
+    (stopped / "manifest.json").unlink()
+    kept = (stopped / "config.yaml").read_text(encoding="utf-8")
     assert (
         "checkpoint_every: 1\n" in kept
     )  # a key at its default, as if a later version had brought it
-    (out / "config.yaml").write_text(kept.replace("checkpoint_every: 1\n", ""), encoding="utf-8")
+    (stopped / "config.yaml").write_text(
+        kept.replace("checkpoint_every: 1\n", ""), encoding="utf-8"
+    )
     console = Console(record=True, width=500, quiet=False)
-    run.train(set_up(), out, resume=True, console=console)
+    run.train(set_up(), stopped, resume=True, console=console)
     assert "began before manifests were kept" in console.export_text()
-    assert (out / "manifest.json").is_file()
+    assert (stopped / "manifest.json").is_file()
 
 
 def test_the_manifest_is_there_before_the_first_step(
@@ -261,10 +280,8 @@ def test_a_damaged_state_of_the_newest_checkpoint_leaves_the_older_one(
 
 
 def test_a_configuration_that_cannot_be_read_is_one_line(
-    set_up: Callable[[], Config], stopped_run: Callable[..., None], tmp_path: Path
+    set_up: Callable[[], Config], stopped: Path
 ) -> None:
-    out = tmp_path / "run"
-    stopped_run(set_up(), out, 1)
-    (out / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    (stopped / "config.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"config\.yaml cannot be read"):
-        run.train(set_up(), out, resume=True)
+        run.train(set_up(), stopped, resume=True)

@@ -1,7 +1,8 @@
 """samples.jsonl: the held-out responses of a run, as they were measured, before and after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,19 +16,30 @@ run = pytest.importorskip("reward_router.run", reason="needs the packages of the
 ON = ("eval.samples=2", "eval.limit=6", "eval.best_of=true")
 
 
-@pytest.fixture(autouse=True)
-def _gold_varies(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _gold_varies() -> Iterator[None]:
     """The tiny model's answers are never right: here every second one is."""
-    monkeypatch.setattr(
-        Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts])
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts])
+        )
+        yield
 
 
-def test_the_rows_are_what_gold_was_measured_on(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
-    summary = run.train(tiny(*ON), tmp_path / "run")
-    rows = RunDir(tmp_path / "run").read_samples()
+@pytest.fixture(scope="module")
+def whole(
+    tiny_anywhere: Callable[..., Config],
+    tmp_path_factory: pytest.TempPathFactory,
+    _gold_varies: None,
+) -> tuple[dict[str, Any], Path]:
+    """One run to its end, which the tests read: its summary and its directory."""
+    out = tmp_path_factory.mktemp("samples") / "whole"
+    return run.train(tiny_anywhere(*ON), out), out
+
+
+def test_the_rows_are_what_gold_was_measured_on(whole: tuple[dict[str, Any], Path]) -> None:
+    summary, out = whole
+    rows = RunDir(out).read_samples()
     for kind, samples in (("gold_sampled", 2), ("gold", 1)):
         for when in ("before", "after"):
             mine = [row for row in rows if row["kind"] == kind and row["when"] == when]
@@ -45,15 +57,11 @@ def test_the_rows_are_what_gold_was_measured_on(
 
 
 def test_a_resumed_run_keeps_the_rows_from_before(
-    tiny: Callable[..., Config], tmp_path: Path
+    tiny: Callable[..., Config], tmp_path: Path, whole: tuple[dict[str, Any], Path]
 ) -> None:
     config = tiny(*ON)
-    whole = tmp_path / "whole"
-    run.train(config, whole)
-    calls = []
 
     def stop(self: object, t: int) -> None:
-        calls.append(t)
         if t == 2:
             raise KeyboardInterrupt
         original(self, t)
@@ -64,4 +72,4 @@ def test_a_resumed_run_keeps_the_rows_from_before(
         with pytest.raises(KeyboardInterrupt):
             run.train(config, tmp_path / "cut")
     run.train(config, tmp_path / "cut", resume=True)
-    assert RunDir(tmp_path / "cut").read_samples() == RunDir(whole).read_samples()
+    assert RunDir(tmp_path / "cut").read_samples() == RunDir(whole[1]).read_samples()

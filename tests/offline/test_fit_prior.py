@@ -24,8 +24,8 @@ from reward_router.offline import settings
 from reward_router.offline.encoder import PairEncoder
 from reward_router.offline.prior import load_prior
 from reward_router.offline.settings import PairSource, PriorConfig
-from reward_router.replay.evaluate import Settings, evaluate
-from reward_router.replay.importers import load
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
+from reward_router.replay.importers import load_records
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype
 from reward_router.rewards.pool import RewardPool
@@ -101,7 +101,7 @@ def test_what_it_leaves_is_a_prior_scores_for_replay_and_tables(tmp_path: Path) 
     level, sd = again.calibration.level or (0.0, 0.0)
     assert 0 < level < 1
     assert 0 < sd < 0.5
-    (records,) = load([str(out / "scores.jsonl")])
+    (records,) = load_records([str(out / "scores.jsonl")])
     assert records.arms == ("short", "thorough", "readable")
     assert len(records) == 60
     np.testing.assert_array_equal(records.correct_PK[:, 0], 1 - records.correct_PK[:, 1])
@@ -134,12 +134,14 @@ def test_an_artifact_is_replayed_on_recorded_scores(tmp_path: Path) -> None:
     """
     out = tmp_path / "out"
     fit_prior(config(tmp_path, holdout_sources=[]), out, console=QUIET)
-    [records] = load([str(out / "scores.jsonl")])
+    [records] = load_records([str(out / "scores.jsonl")])
     names = [
         f"bayesian:{key}prior={out}"
         for key in ("", "without=online,", "without=offline,", "trust=1,")
     ]
-    found = evaluate(records, Settings([*names, "uniform"], seeds=3, folds=3))["routers"]
+    found = evaluate_methods(records, ReplaySettings([*names, "uniform"], seeds=3, folds=3))[
+        "routers"
+    ]
     prior = load_prior(out)
     h_PD = prior.encoder().pairs(
         [records.prompts[g] for g in records.group_P], *zip(*records.responses, strict=True)
@@ -151,9 +153,9 @@ def test_an_artifact_is_replayed_on_recorded_scores(tmp_path: Path) -> None:
     wider = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
     for row in wider:
         row["scores"]["newcomer"] = [0.0, 1.0]
-    [more] = load([str(written(tmp_path / "wider.jsonl", wider))])
+    [more] = load_records([str(written(tmp_path / "wider.jsonl", wider))])
     with pytest.warns(UserWarning, match="no strengths of newcomer"):
-        told = evaluate(more, Settings([names[0]], seeds=1, folds=2))["routers"]
+        told = evaluate_methods(more, ReplaySettings([names[0]], seeds=1, folds=2))["routers"]
     assert 0 < told[names[0]]["accuracy"] < 1
 
 
@@ -345,7 +347,7 @@ def test_options_by_name(tmp_path: Path, change: dict[str, Any], said: str | Non
 )
 def test_a_wrong_configuration_is_one_line_and_exit_code_2(setting: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
-        settings.load("demo", [setting])
+        settings.load_settings("demo", [setting])
     assert "\n" not in str(caught.value)
 
 
@@ -365,23 +367,25 @@ def test_the_command_resumes_and_refuses_what_is_finished(
     (out / "prior.json").unlink()
     before = (out / "prior.safetensors").read_bytes()
     with pytest.raises(InputError, match="or --resume"):
-        fit_prior(settings.load(file, ["strengths.epochs=2"]), out, console=QUIET)
+        fit_prior(settings.load_settings(file, ["strengths.epochs=2"]), out, console=QUIET)
     with pytest.raises(InputError, match="differs from what is asked for"):
-        fit_prior(settings.load(file), out, resume=True, console=QUIET)
+        fit_prior(settings.load_settings(file), out, resume=True, console=QUIET)
 
     def never(*_: Any) -> None:
         raise AssertionError("scored again")
 
     monkeypatch.setattr(fit_run, "score_pairs", never)
-    fit_prior(settings.load(file, ["strengths.epochs=2"]), out, resume=True, console=QUIET)
+    fit_prior(settings.load_settings(file, ["strengths.epochs=2"]), out, resume=True, console=QUIET)
     assert (out / "prior.safetensors").read_bytes() == before
     with pytest.raises(InputError, match="finished prior"):
-        fit_prior(settings.load(file, ["strengths.epochs=2"]), out, resume=True, console=QUIET)
+        fit_prior(
+            settings.load_settings(file, ["strengths.epochs=2"]), out, resume=True, console=QUIET
+        )
 
 
 def test_the_papers_setting_validates_and_says_what_the_paper_says() -> None:
-    assert settings.packaged() == ["bayesian-llama3", "demo", "embedded"]
-    paper = settings.load("bayesian-llama3")
+    assert settings.packaged_settings() == ["bayesian-llama3", "demo", "embedded"]
+    paper = settings.load_settings("bayesian-llama3")
     assert [a.model for a in paper.arms] == [
         "hendrydong/Mistral-RM-for-RAFT-GSHF-v0",
         "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft",
@@ -398,7 +402,7 @@ def test_the_papers_setting_validates_and_says_what_the_paper_says() -> None:
     assert paper.encoder.tune == "full"
     assert paper.data[0].preference == "overall_preference"
     assert set(paper.holdout_sources) < {source.as_source for source in paper.data}
-    assert settings.load("demo").encoder.tune == "frozen"
+    assert settings.load_settings("demo").encoder.tune == "frozen"
 
 
 def test_an_arm_that_abstains_nearly_always_is_not_believed(tmp_path: Path) -> None:

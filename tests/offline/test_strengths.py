@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reward_router.errors import InputError
 from reward_router.features import pair_rows
 from reward_router.offline.balance import balanced, tuples
-from reward_router.offline.learn import Head, as_strengths, bt_loss, cls_loss, seeded_head
+from reward_router.offline.learn import LearnedHead, as_strengths, bt_loss, cls_loss, seeded_head
 from reward_router.offline.strengths import Strengths, dev_rows, fit_strengths, right_of
 
 MARKS = st.lists(
@@ -65,7 +65,7 @@ def test_h_and_strengths_have_unit_norm() -> None:
 
 def test_numpy_reads_what_torch_has_fitted() -> None:
     torch.manual_seed(1)
-    head = Head(10, 6, 3)
+    head = LearnedHead(10, 6, 3)
     for parameter in head.parameters():
         parameter.data.normal_()
     x = torch.randn(7, 10)

@@ -145,20 +145,20 @@ def test_a_saved_adapter_is_peft_s(policy: Callable[..., Policy], tmp_path: Path
 
 def test_no_token_of_probability_0_is_drawn() -> None:
     """A uniform that rounds to 1, one that is 0, and mass at either end of the vocabulary."""
-    from reward_router.policy import drawn
+    from reward_router.policy import draw_tokens
 
     p_BV = torch.tensor(
         [[0.25, 0.75, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]]
     )
     for u, wanted in ((1.0 - 2.0**-53, [1, 2, 2, 3]), (0.0, [0, 2, 1, 0]), (0.5, [1, 2, 2, 2])):
         u_B = torch.full((4,), u, dtype=torch.float64)
-        token_B = drawn(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
+        token_B = draw_tokens(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
         assert token_B.tolist() == wanted
     generator = torch.Generator().manual_seed(0)
     p_BV = torch.softmax(torch.randn(2000, 50, generator=generator) * 20, -1)
     u_B = torch.rand(2000, dtype=torch.float64, generator=generator)
     u_B[::2] = 1.0 - 2.0**-53
-    token_B = drawn(p_BV, p_BV.cumsum(-1), u_B)
+    token_B = draw_tokens(p_BV, p_BV.cumsum(-1), u_B)
     assert (p_BV.gather(1, token_B) > 0).all()
     inside = (u_B * p_BV.cumsum(-1)[:, -1]).float()[
         1::2

@@ -9,7 +9,7 @@ import pytest
 from reward_router.rewards.kinds.http import Http
 from reward_router.rewards.metered import ArmFailed, ArmStops
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.remote.canary import CANARIES, Watch
+from reward_router.rewards.remote.canary import CANARIES, CanaryWatch
 from reward_router.rewards.spec import ArmSpec
 from reward_router.testing.transport import FakeTransport
 
@@ -96,10 +96,10 @@ def test_the_canaries_are_on_the_bill():
 
 
 def test_scores_that_are_all_equal_are_doubted():
-    assert "tells no response" in Watch("place", raw=True).doubts(np.full((3, 2), 0.5))[0]
+    assert "tells no response" in CanaryWatch("place", raw=True).doubts(np.full((3, 2), 0.5))[0]
     assert (
         "is lower better"
-        in Watch("place", raw=False).doubts(np.array([[0.0, 1], [2, 3], [4, 5]]))[0]
+        in CanaryWatch("place", raw=False).doubts(np.array([[0.0, 1], [2, 3], [4, 5]]))[0]
     )
 
 

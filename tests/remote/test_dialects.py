@@ -9,7 +9,7 @@ import pytest
 from reward_router.errors import InputError
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.remote.reading import fill, follow, parse_path
-from reward_router.rewards.spec import ArmSpec, build
+from reward_router.rewards.spec import ArmSpec, build_arm
 
 PROMPTS = [
     "Say hi.",
@@ -54,7 +54,7 @@ def test_a_dialect_of_one_text_asks_how_it_is_rendered(name, server):
     wanted = spec(name, server[1])
     bare = {key: value for key, value in wanted.options.items() if key != "text"}
     with pytest.raises(InputError, match="give tokenizer"):
-        build(ArmSpec("arm", "http", None, bare))
+        build_arm(ArmSpec("arm", "http", None, bare))
 
 
 def test_batches_hold_what_the_dialect_allows(server):
@@ -100,7 +100,7 @@ def test_one_text_that_is_too_long_fails_alone_and_the_rest_of_its_batch_is_scor
 )
 def test_options_that_cannot_be_right_are_refused_before_anything_is_sent(options, said):
     with pytest.raises(InputError, match=said.replace("{", r"\{")):
-        build(ArmSpec("arm", "http", None, options))
+        build_arm(ArmSpec("arm", "http", None, options))
 
 
 def test_a_template_is_filled_once():

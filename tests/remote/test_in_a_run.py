@@ -13,8 +13,8 @@ from reward_router.config import validate
 from reward_router.dispatch import BreakerRule
 from reward_router.errors import InputError, RunError
 from reward_router.ledger.rows import Failed
-from reward_router.rewards.check import check_arms
-from reward_router.rewards.configured import arm_specs, eval_specs
+from reward_router.rewards.check import check_on_sample
+from reward_router.rewards.configured import configured_arms, eval_specs
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
 from reward_router.session import Batch, Session
@@ -122,7 +122,7 @@ def test_arms_check_says_what_it_cost_and_how_the_judge_is_biased(server):
     rows = [
         {"prompt": "p", "chosen": "a much longer answer", "rejected": f"no{n}"} for n in range(4)
     ]
-    [check] = check_arms(RewardPool({"j": spec}), rows)
+    [check] = check_on_sample(RewardPool({"j": spec}), rows)
     assert check.accuracy == 1
     assert check.price == 0.5 * 2 * (4 + 3)  # the canaries are three pairs
     assert "position bias over 4 pairs" in check.remarks[0]
@@ -135,7 +135,7 @@ def test_arms_that_are_only_looked_at_do_not_judge():
         ]
     }
     config = validate(tree, "f")
-    assert [spec.name for spec in arm_specs(config.arms)] == ["a", "b"]
+    assert [spec.name for spec in configured_arms(config.arms)] == ["a", "b"]
     assert [spec.name for spec in eval_specs(config.arms)] == ["c"]
     with pytest.raises(InputError, match="none is left to judge"):
         validate({"arms": [{**arm, "eval_only": True} for arm in tree["arms"]]}, "f")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_router.errors import InputError
-from reward_router.rewards.kinds.judge import Judge, outcome, pairs_of
+from reward_router.rewards.kinds.judge import Judge, compared_pairs, pair_outcome
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
 from reward_router.testing.transport import FakeTransport
@@ -136,17 +136,17 @@ def test_probabilities_of_a_pair_are_averaged_over_its_orders():
 
 @given(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0]))
 def test_the_outcome_of_a_pair_does_not_depend_on_who_is_named_first(there, back):
-    assert outcome(there, back) == 1 - outcome(back, there)
-    assert outcome(there, back) == (there if there == 1 - back else 0.5)
+    assert pair_outcome(there, back) == 1 - pair_outcome(back, there)
+    assert pair_outcome(there, back) == (there if there == 1 - back else 0.5)
 
 
 @given(st.integers(0, 12), st.integers(1, 12))
 def test_rivals_bound_the_comparisons(count, rivals):
-    pairs = pairs_of(count, rivals)
-    assert set(pairs) <= set(pairs_of(count, None))
+    pairs = compared_pairs(count, rivals)
+    assert set(pairs) <= set(compared_pairs(count, None))
     assert len(pairs) <= count * rivals
     if 2 * rivals >= count - 1:
-        assert pairs == pairs_of(count, None)
+        assert pairs == compared_pairs(count, None)
     met = [sum(n in pair for pair in pairs) for n in range(count)]
     assert all(m == met[0] for m in met)
 

@@ -8,12 +8,14 @@ from reward_router.errors import InputError
 from reward_router.rewards.kinds.http import Http
 from reward_router.rewards.remote.policy import CallPolicy
 from reward_router.rewards.remote.wire import Wire
-from reward_router.testing.transport import FakeClock, FakeTransport
+from reward_router.testing.transport import FakeTimekeeper, FakeTransport
 
 
 def wire_of(respond, clock=None, **policy):
     fake = FakeTransport(respond)
-    return Wire("http://rm", CallPolicy(**policy), transport=fake, clock=clock or FakeClock()), fake
+    return Wire(
+        "http://rm", CallPolicy(**policy), transport=fake, clock=clock or FakeTimekeeper()
+    ), fake
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_who_does_not_answer_is_not_asked_again(error):
 
 def test_pauses_double_and_jitter_moves_them_over_their_upper_half():
     low, high = (
-        wire_of(lambda body: httpx.Response(503), FakeClock(jitter), retries=4)
+        wire_of(lambda body: httpx.Response(503), FakeTimekeeper(jitter), retries=4)
         for jitter in (0.0, 1.0)
     )
     for wire, _ in (low, high):
@@ -55,7 +57,7 @@ def test_a_server_that_says_when_to_come_back_is_heard():
 @pytest.mark.parametrize("rpm", [1, 7, 30])
 def test_no_minute_has_more_requests_than_allowed(rpm):
     moments = []
-    clock = FakeClock()
+    clock = FakeTimekeeper()
     wire, _ = wire_of(lambda body: moments.append(clock.now()) or {}, clock, rpm=rpm, concurrency=1)
     wire.post_all([{}] * (3 * rpm + 1))
     for start in moments:
@@ -64,7 +66,7 @@ def test_no_minute_has_more_requests_than_allowed(rpm):
 
 
 def test_tokens_a_minute_are_counted_as_the_server_counts_them():
-    clock, moments = FakeClock(), []
+    clock, moments = FakeTimekeeper(), []
     answer = {"usage": {"prompt_tokens": 400, "completion_tokens": 100}}
     wire, _ = wire_of(
         lambda body: moments.append(clock.now()) or answer, clock, tpm=1000, concurrency=1

@@ -25,7 +25,7 @@ from reward_router.replay import baselines
 from reward_router.replay.carried import Carry, by_source, train_test
 from reward_router.replay.columns import collect
 from reward_router.replay.embed import build
-from reward_router.replay.evaluate import Settings
+from reward_router.replay.evaluate import ReplaySettings
 from reward_router.replay.joined import joined, parts_of
 from reward_router.replay.lengths import lengths
 from reward_router.replay.protocols import Split
@@ -36,7 +36,7 @@ Rows = list[dict[str, Any]]
 Make = Callable[..., Rows]
 QUIET = Console(quiet=True)
 METHODS = ["linucb:warmup=0", "best_train", "by", "weighted_vote", "committee"]
-SETTINGS = Settings(routers=METHODS, features="category", seeds=2)
+SETTINGS = ReplaySettings(routers=METHODS, features="category", seeds=2)
 
 
 def recorded(rows: Rows, name: str) -> Records:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from reward_router.replay.embed import build
-from reward_router.replay.evaluate import Settings, evaluate
-from reward_router.replay.price_curve import PRICES, price_curve
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
+from reward_router.replay.price_curve import CURVE_PRICES, price_curve
 from reward_router.replay.records import Records
 from reward_router.report import charts
 from reward_router.report import replay as report
@@ -28,18 +28,20 @@ def test_calls_rise_as_the_price_falls(records: Records) -> None:
 def test_a_price_of_the_curve_is_the_committee_at_that_price(records: Records) -> None:
     curve = price_curve(records, build(records, "none"), 5)
     for price in (0.1, 0.01):
-        found = evaluate(
-            records, Settings([f"committee:gate=off,weights=safe,price={price}"], "none", seeds=1)
+        found = evaluate_methods(
+            records,
+            ReplaySettings([f"committee:gate=off,weights=safe,price={price}"], "none", seeds=1),
         )
         [entry] = [e for e in found["routers"].values() if e["kind"] == "committee"]
-        at = PRICES.index(price)
+        at = CURVE_PRICES.index(price)
         assert entry["accuracy"] == pytest.approx(curve["accuracy"][at])
         assert entry["calls_per_row"] == pytest.approx(curve["calls"][at])
 
 
 def test_the_report_draws_it_where_a_committee_was_asked_for(records: Records) -> None:
     with_one, without = (
-        evaluate(records, Settings([name], "none", seeds=1)) for name in ("committee", "majority")
+        evaluate_methods(records, ReplaySettings([name], "none", seeds=1))
+        for name in ("committee:gate=off,weights=safe", "majority")
     )
     settings = {"payoff": {"kind": "correct"}, "seeds": 1, "folds": 5}
     pages = [

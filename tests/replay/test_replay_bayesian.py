@@ -14,7 +14,7 @@ from reward_router.errors import InputError
 from reward_router.keyed import rng
 from reward_router.replay import bayesian, embed, methods
 from reward_router.replay.columns import collect
-from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.offline_stage import (
     Fitted,
@@ -74,7 +74,9 @@ def test_it_finds_which_arm_knows_what(records: Records) -> None:
         "best_train",
         "uniform",
     ]
-    found = evaluate(records, Settings(names, "category", seeds=2, folds=3))["routers"]
+    found = evaluate_methods(records, ReplaySettings(names, "category", seeds=2, folds=3))[
+        "routers"
+    ]
     accuracy = {name: entry["accuracy"] for name, entry in found.items()}
     assert accuracy["bayesian:without=online,dim=8"] > accuracy["uniform"]
     assert (
@@ -92,7 +94,7 @@ def test_weighted_score_at_its_ends_is_an_ablation(records: Records) -> None:
     ends = {1.0: "online", 0.0: "offline"}
     for a, without in ends.items():
         mine = bayesian.weighted_score(a=a, dim=8)(split)
-        theirs = bayesian.bayesian(without=without, dim=8)(split)
+        theirs = bayesian.bayesian_method(without=without, dim=8)(split)
         np.testing.assert_allclose(mine[0], theirs[0], atol=1e-9)
         np.testing.assert_allclose(mine[1], theirs[1], atol=1e-9)
     between = bayesian.weighted_score(a=0.5, dim=8)(split)[0].mean()
@@ -100,7 +102,9 @@ def test_weighted_score_at_its_ends_is_an_ablation(records: Records) -> None:
 
 
 def test_agreement_payoffs_cost_their_calls(records: Records) -> None:
-    _, asked_TK, _ = bayesian.bayesian(dim=8)(split_of(records, Feedback("agreement", others=2)))
+    _, asked_TK, _ = bayesian.bayesian_method(dim=8)(
+        split_of(records, Feedback("agreement", others=2))
+    )
     np.testing.assert_allclose(asked_TK.sum(axis=1), 3.0)
 
 
@@ -130,14 +134,14 @@ def test_the_last_third_is_that_of_the_streams(records: Records) -> None:
 
 @pytest.mark.parametrize("name", ["bayesian:dim=8", "weighted_score:dim=8", "laser", "exp3"])
 def test_every_online_method_has_a_last_third_in_the_json(records: Records, name: str) -> None:
-    result = evaluate(records, Settings(routers=[name], seeds=1, folds=3))
+    result = evaluate_methods(records, ReplaySettings(routers=[name], seeds=1, folds=3))
     late = result["routers"][name]["last_third"]
     assert 0 <= late["accuracy"] <= 1
     assert abs(late["regret"]) <= len(records) / 3
 
 
 def test_a_run_repeats_bit_for_bit(records: Records) -> None:
-    one, two = (bayesian.bayesian(dim=8)(split_of(records))[0] for _ in range(2))
+    one, two = (bayesian.bayesian_method(dim=8)(split_of(records))[0] for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
@@ -206,7 +210,7 @@ def test_missing_scores_and_rows_where_all_agree_are_bearable(rows: list[dict[st
             row["scores"], [1.0, 0.0] if row["label"] == "a" else [0.0, 1.0]
         )
     records = collect("holes", ((str(i), row) for i, row in enumerate(rows)))
-    accuracy_T, asked_TK, _ = bayesian.bayesian(dim=8)(split_of(records))
+    accuracy_T, asked_TK, _ = bayesian.bayesian_method(dim=8)(split_of(records))
     assert np.isfinite(accuracy_T).all()
     np.testing.assert_allclose(asked_TK.sum(axis=1), 1.0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reward_router.errors import InputError
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.replay.records import Records
 
 
@@ -30,7 +30,7 @@ def test_rewardbench2_items_of_one_id_in_two_subsets_stay_two(tmp_path: Path) ->
         saved(tmp_path / name, {**about, "scores": scores})
         for name, scores in (("x.json", [right, wrong]), ("y.json", [wrong, right]))
     ]
-    (found,) = load(files)
+    (found,) = load_records(files)
     assert accuracy(found) == {"x": 0.5, "y": 0.5}
     assert found.n_groups == 2
 
@@ -45,11 +45,11 @@ def test_rewardbench2_an_item_twice_is_refused_and_other_completions_are_not_joi
         "scores": [[1, 0], [0, 1]],
     }
     with pytest.raises(InputError, match=r"x\.json: id '7' of Math stands twice, at items 1 and 2"):
-        list(load([saved(tmp_path / "x.json", twice)]))
+        list(load_records([saved(tmp_path / "x.json", twice)]))
     ids = [str(i) for i in range(4)]
     tables = {"a": [[1, 0, 0]] * 4, "b": [[1, 0, 0]] * 3 + [[1, 0]]}
     rest = {"id": ids, "subset": ["Math"] * 4, "num_correct": [1] * 4}
-    (found,) = load(
+    (found,) = load_records(
         [
             saved(tmp_path / f"{name}.json", {**rest, "scores": scores})
             for name, scores in tables.items()
@@ -75,7 +75,9 @@ def test_rewardbench2_results_of_judges_are_verdicts_of_items(tmp_path: Path) ->
         "scores": [[2, 1, 0, 0], [2, 1, 0, 0], [1, 2, 0, 0], [2, 2, 1, 0]],
         "results": [1, 1, 0, 0.5],
     }
-    (found,) = load([saved(tmp_path / "judge.json", judge), saved(tmp_path / "model.json", model)])
+    (found,) = load_records(
+        [saved(tmp_path / "judge.json", judge), saved(tmp_path / "model.json", model)]
+    )
     assert (len(found), found.n_broken) == (4, 0)
     assert accuracy(found) == {"judge": (1 + 0 + 1 + 0.5) / 4, "model": (1 + 1 + 0 + 0.5) / 4}
     assert found.official["judge"]["Math"] == pytest.approx((1 + 0 + 1 + 0.5) / 4)
@@ -109,7 +111,7 @@ def test_rewardbench1_scores_and_results_in_every_layout(tmp_path: Path, layout:
             else json.dumps(table, indent=indent, sort_keys=True)
         )
         files.append(saved(tmp_path / f"{model}.json", text))
-    (found,) = load(files)
+    (found,) = load_records(files)
     assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {
         "rm": [1, 0, 0.5],
         "judge": [1, 0, 0.5],
@@ -124,7 +126,7 @@ def test_rewardbench1_bare_numbers_and_summaries(tmp_path: Path) -> None:
         )
         for arm, pairs in (("x", [(1.5, 0.5), (0.1, 0.2)]), ("y", [(0.5, 1.5), (0.2, 0.1)]))
     ]
-    (found,) = load(files)
+    (found,) = load_records(files)
     assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {
         "x": [1, 0],
         "y": [0, 1],
@@ -134,7 +136,7 @@ def test_rewardbench1_bare_numbers_and_summaries(tmp_path: Path) -> None:
         {"model": "m", "chat_template": "tulu", "alpacaeval-easy": 0.9, "math-prm": 0.8},
     )
     with pytest.raises(InputError, match=r"summary .*; give the file of scores"):
-        list(load([summary]))
+        list(load_records([summary]))
 
 
 def test_judgebench_games_in_both_orders(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_judgebench_games_in_both_orders(tmp_path: Path) -> None:
             f"judge_model={judge}.jsonl"
         )
         files.append(saved(tmp_path / name, "\n".join(map(json.dumps, lines))))
-    (found,) = load(files)
+    (found,) = load_records(files)
     assert found.arms == ("arena_hard:o1", "arena_hard:other")
     assert found.correct_PK[:, 0].tolist() == [credit for _, credit in games.values()]
     assert found.n_broken == 0
@@ -187,7 +189,7 @@ def test_rmbench_items_become_nine_rows(tmp_path: Path) -> None:
         saved(tmp_path / f"{arm}.json", [{**item, "score_chosen": c, "score_rejected": r}])
         for arm, (c, r) in scores.items()
     ]
-    (found,) = load(files)
+    (found,) = load_records(files)
     assert (len(found), found.n_groups, found.categories) == (9, 1, ("chat",))
     assert accuracy(found) == {"x": 6 / 9, "y": 0.5}
 
@@ -206,7 +208,7 @@ def test_rmbench_items_of_one_id_in_two_domains_stay_two(tmp_path: Path) -> None
 
     both = saved(tmp_path / "x.json", [item("chat", True), item("math", False)])
     other = saved(tmp_path / "y.json", [item("math", True)])
-    (found,) = load([both, other])
+    (found,) = load_records([both, other])
     assert (len(found), found.n_broken, found.categories) == (2, 0, ("chat", "math"))
     assert found.correct_PK.tolist() == [[1.0, 0.5], [0.0, 1.0]]
 
@@ -228,7 +230,7 @@ def test_labels_of_recorded_rows(tmp_path: Path, labels: list[Any], right: list[
         {"id": f"q{i}", "label": label, "scores": {"x": [1, 0], "y": [0, 1]}}
         for i, label in enumerate(labels)
     ]
-    (found,) = load([saved(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))])
+    (found,) = load_records([saved(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))])
     assert found.correct_PK[:, 0].tolist() == right
     assert found.n_ties == len(labels) - len(right)
     assert found.n_broken == 0
@@ -241,7 +243,7 @@ def test_labels_that_say_two_things_are_refused(tmp_path: Path, labels: list[int
         for i, label in enumerate(labels)
     ]
     with pytest.raises(InputError, match="which side they mean is open"):
-        list(load([saved(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))]))
+        list(load_records([saved(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))]))
 
 
 def test_more_than_half_broken_is_refused(tmp_path: Path) -> None:
@@ -251,4 +253,4 @@ def test_more_than_half_broken_is_refused(tmp_path: Path) -> None:
         InputError,
         match=r"2 of 3 rows cannot be read, more than half; first: x\.jsonl line 2: label '\?'",
     ):
-        list(load([saved(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))]))
+        list(load_records([saved(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))]))

@@ -72,7 +72,7 @@ def test_rewardbench1_outputs_are_joined_though_each_model_has_its_own_chat_temp
 ) -> None:
     one = outputs(tmp_path / "model-one_outputs.jsonl", ONE, key)
     two = outputs(tmp_path / "model-two_outputs.jsonl", TWO, key, template="[INST]{}[/INST]")
-    (found,) = importers.load([one, two])
+    (found,) = importers.load_records([one, two])
     assert by_arm(found) == {"model-one": [1.0, 0.0, 0.5, 1.0], "model-two": [0.0, 1.0, 1.0, 0.5]}
     assert found.n_groups == 2
     assert found.categories == (("alpacaeval-easy",) if key == "id" else ("all",))
@@ -87,7 +87,7 @@ def test_rewardbench1_outputs_are_joined_though_each_model_has_its_own_chat_temp
 def test_rewardbench1_files_may_hold_different_items(tmp_path: Path, key: str) -> None:
     one = outputs(tmp_path / "one_outputs.jsonl", ONE, key)
     two = outputs(tmp_path / "two_outputs.jsonl", TWO[:3], key, template="[INST]{}[/INST]")
-    (found,) = importers.load([one, two])
+    (found,) = importers.load_records([one, two])
     assert by_arm(found) == {"one": [1.0, 0.0, 0.5, 1.0], "two": [0.0, 1.0, 1.0, 0.5]}
     assert np.isnan(
         found.margins_PK[3, 1]
@@ -98,7 +98,7 @@ def test_rewardbench1_lines_without_any_key_need_files_of_one_length(tmp_path: P
     one = outputs(tmp_path / "one_outputs.jsonl", ONE, "line")
     two = outputs(tmp_path / "two_outputs.jsonl", TWO[:3], "line")
     with pytest.raises(InputError, match="one_outputs has 4 lines, two_outputs has 3 lines"):
-        list(importers.load([one, two]))
+        list(importers.load_records([one, two]))
 
 
 def test_the_same_item_twice_in_a_file_stays_two_items(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_same_item_twice_in_a_file_stays_two_items(tmp_path: Path) -> None:
         ]
         path.write_text("\n".join(map(json.dumps, rows)))
         files.append(str(path))
-    (found,) = importers.load(files)
+    (found,) = importers.load_records(files)
     assert by_arm(found) == {"one": [1.0, 0.0], "two": [0.0, 1.0]}
 
 
@@ -125,7 +125,7 @@ def test_a_broken_first_of_two_rows_does_not_move_the_second(tmp_path: Path) -> 
         ]
         path.write_text("\n".join(map(json.dumps, rows)))
         files.append(str(path))
-    (found,) = importers.load(files)
+    (found,) = importers.load_records(files)
     assert found.n_broken == 1
     assert sorted(map(tuple, found.correct_PK.tolist())) == [(0.0, 1.0), (0.5, 0.0)]
 
@@ -139,7 +139,7 @@ def test_broken_rewardbench1_lines_are_named_and_leave_the_other_models_alone(
     two.write_text(
         "\n".join([lines[0][:30], lines[1], lines[2], json.dumps({"id": 3, "scores_chosen": 1.0})])
     )
-    (found,) = importers.load([one, str(two)])
+    (found,) = importers.load_records([one, str(two)])
     assert found.n_broken == 3
     assert [p.split(": ")[0] for p in found.problems] == [
         "one_outputs.jsonl line 3",
@@ -156,15 +156,15 @@ def test_models_of_one_name_are_told_apart_by_their_folder_or_refused(tmp_path: 
         outputs(tmp_path / org / "rm_outputs.jsonl", scores)
         for org, scores in (("left", ONE), ("right", TWO))
     ]
-    (found,) = importers.load(files)
+    (found,) = importers.load_records(files)
     assert found.arms == ("left/rm", "right/rm")
     with pytest.raises(InputError, match="one arm, left/rm; rename one"):
-        list(importers.load([files[0], files[0]]))
+        list(importers.load_records([files[0], files[0]]))
 
 
 def test_one_model_alone_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give the files of several models together"):
-        list(importers.load([outputs(tmp_path / "one_outputs.jsonl", ONE)]))
+        list(importers.load_records([outputs(tmp_path / "one_outputs.jsonl", ONE)]))
 
 
 def test_the_better_side_is_a_coin() -> None:
@@ -175,7 +175,7 @@ def test_the_better_side_is_a_coin() -> None:
 def test_scores_in_lists_of_one_are_taken(tmp_path: Path) -> None:
     one = outputs(tmp_path / "one_outputs.jsonl", [([2.0], [1.0]), ([0.0], [1.0])])
     two = outputs(tmp_path / "two_outputs.jsonl", [([2.0], [3.0]), ([4.0], [1.0])])
-    (found,) = importers.load([one, two])
+    (found,) = importers.load_records([one, two])
     assert by_arm(found) == {"one": [1.0, 0.0], "two": [0.0, 1.0]}
 
 
@@ -282,7 +282,7 @@ def test_rewardbench2_official_metric_is_the_published_one(tmp_path: Path, seed:
 
 def test_rewardbench2_scores_become_pairs_grouped_by_item(tmp_path: Path) -> None:
     files = [score_file(tmp_path / f"arm{i}.json", i) for i in range(2)]
-    (found,) = importers.load(files)
+    (found,) = importers.load_records(files)
     assert found.arms == ("arm0", "arm1")
     assert len(found) == 6 * 3 + 6 * 3 + 6 * 2 * 3
     assert found.n_groups == 18
@@ -362,7 +362,7 @@ def test_broken_items_are_named_and_counted(
     for column, value in change.items():
         table[column][4] = value
     Path(files[0]).write_text(json.dumps(table))
-    (found,) = importers.load(files)
+    (found,) = importers.load_records(files)
     assert found.n_broken == 1
     assert found.problems[0].startswith("arm0.json item 5: ")
     assert any(part in found.problems[0] for part in says.split("|"))
@@ -391,7 +391,7 @@ def test_our_ledger_with_audits_becomes_rows(tmp_path: Path) -> None:
             ("p3/2/0", 1.0),
         ):
             dispatcher.record_label(unit, 0, value, "verifier")
-    (found,) = importers.load([str(tmp_path / "ledger.sqlite")])
+    (found,) = importers.load_records([str(tmp_path / "ledger.sqlite")])
     assert found.arms == ("x", "y")
     assert by_arm(found) == {"x": [1.0, 1.0], "y": [0.0, 0.0]}
     assert found.n_groups == 1
@@ -401,4 +401,4 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_text("not a database, only text that goes on for a while")
     with pytest.raises(InputError, match="ledger"):
-        list(importers.load([str(path)]))
+        list(importers.load_records([str(path)]))

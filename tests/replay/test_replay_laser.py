@@ -5,7 +5,7 @@ import pytest
 
 from reward_router.errors import InputError
 from reward_router.replay import embed, methods
-from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.protocols import online, rows_by_group, visits
 from reward_router.replay.records import Records
@@ -59,7 +59,9 @@ def test_sparse_payoffs_and_a_delay_reach_the_batch_late(records: Records) -> No
 
 
 def test_laser_by_name_and_its_batch(records: Records) -> None:
-    result = evaluate(records, Settings(["laser", "laser:batch=4,alpha=0.5"], "category", seeds=3))
+    result = evaluate_methods(
+        records, ReplaySettings(["laser", "laser:batch=4,alpha=0.5"], "category", seeds=3)
+    )
     assert {"laser", "laser:batch=4,alpha=0.5"} <= set(result["routers"])
     assert result["routers"]["laser"]["kind"] == "online"
     with pytest.raises(InputError, match=r"batch=0.*1 or more"):

@@ -11,7 +11,7 @@ import pytest
 
 from reward_router.errors import InputError
 from reward_router.replay import estimators, ope
-from reward_router.replay.ope import METHODS, Log, estimate
+from reward_router.replay.ope import METHODS, Log, estimate_value
 from reward_router.replay.rejection import rejection_replay
 from reward_router.routers import Exp3, Fixed, LinUCB
 from reward_router.types import Float
@@ -56,7 +56,7 @@ def fixed(log: Log, arm: int) -> Float:
 def studied() -> list[tuple[Log, Float, Float]]:
     """80 adaptive logs with their potential payoffs and the fitted model."""
     logs = [made(seed, 250) for seed in range(80)]
-    return [(log, credit_TK, ope.past_model(log)) for log, credit_TK in logs]
+    return [(log, credit_TK, ope.log_past_model(log)) for log, credit_TK in logs]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,7 +69,7 @@ def test_unbiased_and_covering(method: str, studied: list[tuple[Log, Float, Floa
     errors, covered = [], []
     for log, credit_TK, model_TK in studied:
         for arm in (0, 1):
-            e = estimate(log, fixed(log, arm), method, model_TK=model_TK)
+            e = estimate_value(log, fixed(log, arm), method, model_TK=model_TK)
             errors.append(e.value - credit_TK[:, arm].mean())
             covered.append(e.low <= credit_TK[:, arm].mean() <= e.high)
     slack = 0.005 if method in ("snips", "dr_stabilised") else 0.0
@@ -80,14 +80,14 @@ def test_unbiased_and_covering(method: str, studied: list[tuple[Log, Float, Floa
 def test_the_logging_policy_itself_is_the_plain_mean() -> None:
     log, _ = made(1)
     for method in ("ips", "snips"):
-        e = estimate(log, log.probs_TK, method)
+        e = estimate_value(log, log.probs_TK, method)
         assert e.value == pytest.approx(log.payoff_T.mean())
         assert e.ess == pytest.approx(len(log))
 
 
 def test_target_equal_to_one_arm_uses_its_rows_only() -> None:
     log, _ = made(1, adaptive=False)
-    e = estimate(log, fixed(log, 2), "snips")
+    e = estimate_value(log, fixed(log, 2), "snips")
     assert e.value == pytest.approx(log.payoff_T[log.arm_T == 2].mean())
     assert e.ess == pytest.approx(min((log.arm_T == 2).sum(), 0.2 * len(log)))
 
@@ -105,7 +105,7 @@ def test_weights_that_were_possible_count_in_the_effective_sample_size_though_no
     )
     uniform_TK = np.full((800, 3), 1 / 3)
     for method in ("ips", "snips", "dr"):
-        e = estimate(rare, uniform_TK, method)
+        e = estimate_value(rare, uniform_TK, method)
         assert e.ess == pytest.approx(800 / ((2 / 0.4995 + 1 / 0.001) / 9))
         assert e.high - e.low > 0.5
 
@@ -128,17 +128,17 @@ def test_many_logs_at_once_are_each_log_alone() -> None:
     for method, function in estimators.ESTIMATORS.items():
         value, low, high = function(rows, 0.95)
         for i, log in enumerate(logs):
-            e = estimate(log, target_TK, method)
+            e = estimate_value(log, target_TK, method)
             assert (e.value, e.ess) == pytest.approx((value[i], rows.ess[i]), abs=1e-12)
             assert (e.low, e.high) == pytest.approx((max(low[i], 0), min(high[i], 1)), abs=1e-12)
 
 
 def test_the_model_of_dr_is_fitted_on_the_past_only() -> None:
     log, _ = made(2)
-    before = ope.past_model(log)
+    before = ope.log_past_model(log)
     later = log.payoff_T.copy()
     later[400:] = 1 - later[400:]
-    after = ope.past_model(replace(log, payoff_T=later))
+    after = ope.log_past_model(replace(log, payoff_T=later))
     assert np.array_equal(before[:400], after[:400])
     assert not np.array_equal(before[480:], after[480:])
     assert (before[:40] == 0.5).all()
@@ -146,16 +146,16 @@ def test_the_model_of_dr_is_fitted_on_the_past_only() -> None:
 
 def test_dr_with_a_given_model_is_the_same_number() -> None:
     log, _ = made(3)
-    assert estimate(log, fixed(log, 0), "dr", model_TK=ope.past_model(log)) == estimate(
-        log, fixed(log, 0), "dr"
-    )
+    assert estimate_value(
+        log, fixed(log, 0), "dr", model_TK=ope.log_past_model(log)
+    ) == estimate_value(log, fixed(log, 0), "dr")
 
 
 def test_forced_and_unpaid_rows_are_left_out_and_counted() -> None:
     log, _ = made(4)
     forced_T = np.arange(len(log)) < 10
     payoff_T = np.where(np.arange(len(log)) % 4 == 3, np.nan, log.payoff_T)
-    e = estimate(replace(log, forced_T=forced_T, payoff_T=payoff_T), fixed(log, 0), "dr")
+    e = estimate_value(replace(log, forced_T=forced_T, payoff_T=payoff_T), fixed(log, 0), "dr")
     assert e.left_out == 10 + 198
     assert e.rows == 800 - 208
 
@@ -164,7 +164,7 @@ def test_intervals_lie_in_the_unit_interval_and_hold_the_value() -> None:
     log, _ = made(5, n=60)
     for method in METHODS:
         for payoff in (np.zeros(60), np.ones(60)):
-            e = estimate(replace(log, payoff_T=payoff), fixed(log, 0), method)
+            e = estimate_value(replace(log, payoff_T=payoff), fixed(log, 0), method)
             assert 0 <= e.low <= 1
             assert 0 <= e.high <= 1
             assert e.high - e.low > 0.01
@@ -172,7 +172,7 @@ def test_intervals_lie_in_the_unit_interval_and_hold_the_value() -> None:
 
 def test_confidence_sequence_is_wider_than_the_clt() -> None:
     log, _ = made(6)
-    clt, sequence = (estimate(log, fixed(log, 0), m) for m in ("ips", "cs"))
+    clt, sequence = (estimate_value(log, fixed(log, 0), m) for m in ("ips", "cs"))
     assert sequence.high - sequence.low > clt.high - clt.low
 
 
@@ -193,9 +193,9 @@ def test_refusals_say_what_to_change() -> None:
     ]
     for bad, target, says in cases:
         with pytest.raises(InputError, match=says):
-            estimate(bad, target)
+            estimate_value(bad, target)
     with pytest.raises(InputError, match="allowed: ips"):
-        estimate(log, fixed(log, 0), "magic")
+        estimate_value(log, fixed(log, 0), "magic")
 
 
 def test_rejection_replay_values_a_learning_router() -> None:
@@ -260,7 +260,7 @@ def test_a_ledger_becomes_a_log(tmp_path: Path) -> None:
     assert np.allclose(log.probs_TK[~log.forced_T].sum(axis=1), 1)
     marked = ledger_log(tmp_path / "ledger.sqlite", fallback="missing")
     assert np.isnan(marked.payoff_T).sum() == 4
-    assert 0 < estimate(log, fixed(log, 0), "snips").value < 1
+    assert 0 < estimate_value(log, fixed(log, 0), "snips").value < 1
 
 
 def test_a_batch_routed_step_is_one_decision_with_its_mean_payoff(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_batch_routed_step_is_one_decision_with_its_mean_payoff(tmp_path: Path
     log = ledger_log(tmp_path / "ledger.sqlite")
     assert len(log) == 30
     assert log.payoff_T.tolist() == MEANS[log.arm_T].tolist()
-    assert estimate(log, fixed(log, 0), "snips").rows == 30
+    assert estimate_value(log, fixed(log, 0), "snips").rows == 30
 
 
 @pytest.mark.parametrize(

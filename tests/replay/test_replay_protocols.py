@@ -275,12 +275,12 @@ def test_features_that_the_file_cannot_give_are_refused(records: Records) -> Non
         with pytest.raises(InputError, match=features):
             embed.build(bare, features)
     with pytest.raises(InputError, match="allowed"):
-        embed.parse("prompt+magic")
+        embed.parse_contexts("prompt+magic")
     assert embed.build(bare, "auto").blocks == ("category",)
 
 
 def test_agreement_pays_what_others_say(records: Records) -> None:
-    payoff_PK = feedback.parse("agreement:others=3").matrix(records, 0)
+    payoff_PK = feedback.parse_feedback("agreement:others=3").matrix(records, 0)
     sign_PK = np.sign(records.margins_PK)
     expected = np.stack(
         [
@@ -290,14 +290,14 @@ def test_agreement_pays_what_others_say(records: Records) -> None:
         axis=1,
     )
     assert np.allclose(payoff_PK, expected)
-    assert feedback.parse("agreement:others=3").extra_calls == 3
+    assert feedback.parse_feedback("agreement:others=3").extra_calls == 3
 
 
 def test_agreement_never_asks_the_arm_itself(records: Records) -> None:
     records.first_PK[:, 0] = records.label_P * 9.0
     records.first_PK[:, 1:] = -records.label_P[:, None] * 9.0
     records.second_PK[:] = 0.0
-    payoff_PK = feedback.parse("agreement:others=1").matrix(records, 0)
+    payoff_PK = feedback.parse_feedback("agreement:others=1").matrix(records, 0)
     assert (payoff_PK[:, 0] == 0).all()
     assert abs(payoff_PK[:, 1].mean() - 2 / 3) < 4 * np.sqrt(2 / 9 / len(records))
 
@@ -335,7 +335,7 @@ def test_custom_payoffs_are_checked(records: Records) -> None:
 )
 def test_unknown_payoffs_are_refused(text: str) -> None:
     with pytest.raises(InputError):
-        feedback.parse(text)
+        feedback.parse_feedback(text)
 
 
 def test_fit_logistic_is_the_penalised_optimum() -> None:

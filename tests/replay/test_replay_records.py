@@ -19,8 +19,8 @@ from rich.console import Console
 from reward_router.errors import InputError
 from reward_router.replay import reading
 from reward_router.replay.columns import collect, group_key
-from reward_router.replay.evaluate import Settings
-from reward_router.replay.importers import load
+from reward_router.replay.evaluate import ReplaySettings
+from reward_router.replay.importers import load_records
 from reward_router.replay.records import Records, credit
 from reward_router.replay.run import Selection, measure
 
@@ -36,7 +36,7 @@ def same(one: Records, other: Records) -> bool:
 
 
 def only(path: Path | str) -> Records:
-    return next(load([str(path)]))
+    return next(load_records([str(path)]))
 
 
 def test_jsonl_gz_parquet_and_csv_agree(
@@ -166,7 +166,7 @@ def test_pairs_of_identical_responses_are_left_out_and_counted(
     found = only(path)
     assert (found.n_identical, found.n_broken, len(found)) == (4, 0, len(rows) - 4)
     told = measure(
-        [str(path)], Selection(), Settings(["uniform"], "category", seeds=1, folds=2), console
+        [str(path)], Selection(), ReplaySettings(["uniform"], "category", seeds=1, folds=2), console
     )
     assert told["files"][0]["identical_rows"] == 4
     assert "4 rows of identical responses left out" in console.export_text()

@@ -18,12 +18,12 @@ from rich.console import Console
 
 from reward_router.errors import InputError
 from reward_router.replay.agreement import kappa_f1
-from reward_router.replay.evaluate import Settings, evaluate
-from reward_router.replay.intervals import bootstrap, confidences, interval, lower_bounds
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
+from reward_router.replay.intervals import bootstrap, confidences, lower_bounds, percentile_interval
 from reward_router.replay.methods import DEFAULT, comparisons
 from reward_router.replay.records import Records
 from reward_router.replay.run import Selection, measure, replay
-from reward_router.replay.table import show
+from reward_router.replay.table import show_file
 from reward_router.report import replay as report
 
 Rows = list[dict[str, Any]]
@@ -50,7 +50,7 @@ ENTRY = {
 
 @pytest.fixture
 def result(records: Records) -> dict[str, Any]:
-    return evaluate(records, Settings(routers=FEW, features="category", seeds=3))
+    return evaluate_methods(records, ReplaySettings(routers=FEW, features="category", seeds=3))
 
 
 def test_schema(result: dict[str, Any], records: Records) -> None:
@@ -101,15 +101,21 @@ def test_identical_arms_make_the_verdict_stay(records: Records) -> None:
     first_PK = draw.normal(size=records.first_PK.shape)
     first_PK[:, 0] = records.label_P * np.where(draw.random(len(records)) < 0.85, 1.0, -1.0)
     made = replace(records, first_PK=first_PK, second_PK=np.zeros_like(first_PK), name="coins")
-    verdict = evaluate(made, Settings(routers=FEW, features="category", seeds=3))["verdict"]
+    verdict = evaluate_methods(made, ReplaySettings(routers=FEW, features="category", seeds=3))[
+        "verdict"
+    ]
     assert verdict["action"] == "arm"
     assert verdict["method"] == made.arms[0]
     assert verdict["text"].startswith(f"Use {made.arms[0]} alone")
 
 
 def test_worker_processes_change_nothing(records: Records, result: dict[str, Any]) -> None:
-    many = evaluate(records, Settings(routers=FEW, features="category", seeds=6, workers=2))
-    one = evaluate(records, Settings(routers=FEW, features="category", seeds=6, workers=1))
+    many = evaluate_methods(
+        records, ReplaySettings(routers=FEW, features="category", seeds=6, workers=2)
+    )
+    one = evaluate_methods(
+        records, ReplaySettings(routers=FEW, features="category", seeds=6, workers=1)
+    )
     assert many == one
 
 
@@ -162,7 +168,7 @@ def test_simultaneous_bounds_hold_for_the_winner() -> None:
         gain_RM, point_M = weight_RP @ gain_PM, gain_PM.mean(axis=0)
         lower_M = lower_bounds(gain_RM, point_M, np.full(20, 20.0), 150)
         wins += bool(lower_M.max() > 0)
-        own += interval(gain_RM[:, point_M.argmax()])[0] > 0
+        own += percentile_interval(gain_RM[:, point_M.argmax()])[0] > 0
         sure_M = confidences(gain_RM, point_M, np.full(20, 20.0), 150)
         assert ((sure_M > 0.95) == (lower_M > 0)).all()
     assert wins / 200 < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 200)
@@ -187,29 +193,32 @@ def test_what_is_said_of_a_method_does_not_change_with_the_others() -> None:
     assert comparisons(["linucb", "linucb:alpha=2"]) == [2 * alone, 2 * alone]
 
 
-def test_one_more_router_leaves_the_verdict_as_it_was(records: Records) -> None:
+def test_one_more_router_leaves_the_verdict_as_it_was(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A method that is no better adds a row to the table and not a word to the verdict.
 
-    Who was named is said.
+    Who was named is said: nobody, where the table is the one that nobody asked for.
     """
-    few = evaluate(records, Settings(routers=["category_best"], features="category", seeds=2))[
-        "verdict"
-    ]
-    more = evaluate(
-        records, Settings(routers=["category_best", "best_train"], features="category", seeds=2)
+    few = evaluate_methods(
+        records, ReplaySettings(routers=["category_best"], features="category", seeds=2)
     )["verdict"]
-    third = evaluate(
-        records, Settings(routers=["exp3", "category_best"], features="category", seeds=2)
+    more = evaluate_methods(
+        records,
+        ReplaySettings(routers=["category_best", "best_train"], features="category", seeds=2),
+    )["verdict"]
+    third = evaluate_methods(
+        records, ReplaySettings(routers=["exp3", "category_best"], features="category", seeds=2)
     )["verdict"]
     assert few["text"] == more["text"] == third["text"]
     assert few["confidence"] == third["confidence"]
     assert "Bonferroni" in few["text"]
     assert "category_best, named beforehand" in few["text"]
     assert third["named"] == ["exp3", "category_best"]
-    assert (
-        evaluate(records, Settings(routers=None, features="category", seeds=2))["verdict"]["named"]
-        == []
-    )
+    # Two methods of that table are enough to see it; the whole of it takes ten seconds.
+    monkeypatch.setattr("reward_router.replay.methods.DEFAULT", ("category_best", "exp3"))
+    unasked = evaluate_methods(records, ReplaySettings(routers=None, features="category", seeds=2))
+    assert unasked["verdict"]["named"] == []
 
 
 def test_kappa_and_f1_by_hand() -> None:
@@ -246,9 +255,9 @@ def test_report_is_one_self_contained_page(result: dict[str, Any]) -> None:
 
 def test_names_from_files_are_escaped_in_the_report(records: Records) -> None:
     arms = ("<b>x</b>", 'a"b', "c&d", "plain")
-    made = evaluate(
+    made = evaluate_methods(
         replace(records, arms=arms, name="<i>file</i>"),
-        Settings(routers=["uniform", "exp3"], features="none", seeds=1),
+        ReplaySettings(routers=["uniform", "exp3"], features="none", seeds=1),
     )
     page = report.render(
         {
@@ -286,12 +295,12 @@ def test_a_narrow_terminal_cuts_names_and_never_numbers(records: Records, width:
     arms = tuple(
         f"[judge{k}]:some-organisation/some-very-long-model-name-{k}|rubric" for k in range(4)
     )
-    made = evaluate(
+    made = evaluate_methods(
         replace(records, arms=arms),
-        Settings(routers=["uniform", "majority"], features="category", seeds=1),
+        ReplaySettings(routers=["uniform", "majority"], features="category", seeds=1),
     )
     console = Console(record=True, width=width)
-    show(made, console, by_category=True)
+    show_file(made, console, by_category=True)
     lines = console.export_text().splitlines()
     for label, entry in made["routers"].items():
         low, high = entry["vs_best_single"]["ci95"]
@@ -345,9 +354,9 @@ def test_bad_input_is_one_clear_line(
 
 
 def test_options_reach_the_router(records: Records) -> None:
-    made = evaluate(
+    made = evaluate_methods(
         records,
-        Settings(
+        ReplaySettings(
             routers=["linucb", "linucb:alpha=0,warmup=0", "thompson:noise_sd=0.3"],
             features="category",
             seeds=1,
@@ -369,7 +378,7 @@ def test_a_ledger_without_audits_still_gets_values(tmp_path: Path) -> None:
             for d in dispatcher.route(np.ones((2, 1)), [f"{step}a", f"{step}b"], step=step):
                 dispatcher.feedback(d.id, float(d.name == "good"), source="verifier")
     console = Console(record=True, width=180)
-    made = measure([str(path)], Selection(), Settings(), console)
+    made = measure([str(path)], Selection(), ReplaySettings(), console)
     (found,) = made["ledgers"]
     assert made["files"] == []
     assert found["targets"]["good"]["dr"]["ci95"][1] == 1.0
@@ -405,7 +414,7 @@ def test_real_files_agree_with_an_independent_study(
     made = measure(
         [str(path)],
         Selection(None, arms),
-        Settings(routers=["weighted_vote"], features="none", seeds=3),
+        ReplaySettings(routers=["weighted_vote"], features="none", seeds=3),
     )
     (found,) = made["files"]
     assert found["routers"][found["best_single"]]["accuracy"] == pytest.approx(best, abs=5.1e-4)
@@ -413,9 +422,11 @@ def test_real_files_agree_with_an_independent_study(
 
 
 def test_categories_have_both_denominators_and_they_add_up(records: Records) -> None:
-    found = evaluate(
+    found = evaluate_methods(
         records,
-        Settings(["uniform", "oracle", "majority"], "category", seeds=1, folds=2, by="category"),
+        ReplaySettings(
+            ["uniform", "oracle", "majority"], "category", seeds=1, folds=2, by="category"
+        ),
     )
     parts = found["by"].values()
     for name, entry in found["routers"].items():

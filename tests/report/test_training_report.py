@@ -17,7 +17,7 @@ import yaml
 
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import InputError, LedgerError, RunError
-from reward_router.evaluate import Gold, compare
+from reward_router.evaluate import GoldMeasured, compare_gold
 from reward_router.ledger import Call, Ledger
 from reward_router.report import gather, training
 from reward_router.routers import Fixed, LinearThompson
@@ -148,12 +148,12 @@ class Made:
         ids = [f"{c}-{i}" for i in range(self.held_out) for c in CATEGORIES][: self.held_out]
         cats, first = [i.split("-")[0] for i in ids], (draw.random(len(ids)) < 0.3).astype(float)
         second = np.maximum(first, draw.random(len(ids)) < self.lift)
-        golds = [Gold(ids, cats, x.tolist(), [1.0] * len(ids)) for x in (first, second)]
+        golds = [GoldMeasured(ids, cats, x.tolist(), [1.0] * len(ids)) for x in (first, second)]
         made = counted["calls"].get("ok", 0)
         return {
             "router": "thompson", "unit": self.unit, "payoff": self.payoff,
             "n_arms": len(self.arms), "steps": self.steps, "arms": row,
-            "gold": compare(*golds) if ids else None, "gold_test": None,
+            "gold": compare_gold(*golds) if ids else None, "gold_test": None,
             "payoff_gold": {"n": 3, "r": -0.4, "ci95": [-0.6, -0.2]},
             "calls": {"made": made, "audit": counted["calls"].get("audit", 0),
                       "all_arms": made * len(self.arms)},
@@ -360,7 +360,7 @@ def test_agreement_equals_a_count_by_hand() -> None:
             for n, v in enumerate(row)
         ]
     )
-    found = gather.agreement(ledger.calls())
+    found = gather.agreement_within_prompts(ledger.calls())
     assert found.alike_KK[0, 1] == pytest.approx(2 / 3)
     assert found.pairs_KK[0, 1] == 3
     assert found.responses == 3

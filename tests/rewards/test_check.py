@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_router.errors import InputError
-from reward_router.rewards.check import check_arms, wilson
+from reward_router.rewards.check import check_on_sample, wilson
 from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, check_spec
@@ -42,7 +42,7 @@ def test_the_largest_floats_are_ordered_like_any_others():
         def score(self, prompts, responses):
             return [[sys.float_info.max, -sys.float_info.max] for _ in prompts]
 
-    [found] = check_arms(RewardPool({}, models={"worst": Worst()}), ROWS)
+    [found] = check_on_sample(RewardPool({}, models={"worst": Worst()}), ROWS)
     assert (found.accuracy, found.ties, found.abstained) == (1.0, 0.0, 0.0)
     assert all(map(math.isfinite, found.quantiles))
 
@@ -50,7 +50,7 @@ def test_the_largest_floats_are_ordered_like_any_others():
 def test_figures_of_every_arm():
     checks = {
         c.arm: c
-        for c in check_arms(
+        for c in check_on_sample(
             pool(), ROWS, costs={"short": 0.5}, baseline={"short": (-3, -3, -3, -1, -1)}
         )
     }
@@ -88,7 +88,7 @@ def test_wilson_contains_the_share_and_tightens(n, data):
 )
 def test_bad_samples_are_named(rows, says):
     with pytest.raises(InputError, match=says):
-        check_arms(pool(), rows)
+        check_on_sample(pool(), rows)
 
 
 def test_default_arms_are_valid_distinct_and_of_four_kinds():
@@ -129,7 +129,7 @@ def test_default_arms_judge_real_text():
             "rejected": "I like it.",
         },
     ]
-    checks = {c.arm: c for c in check_arms(own, rows)}
+    checks = {c.arm: c for c in check_on_sample(own, rows)}
     assert all(c.error is None for c in checks.values())
     assert (
         checks["likelihood"].accuracy

@@ -23,10 +23,10 @@ from reward_router.features import hash_rows
 from reward_router.jobs import fit_arm as fitting
 from reward_router.jobs.fit_arm import fit_arm, fit_weights, parse_heads
 from reward_router.rewards import loading
-from reward_router.rewards.check import check_arms
-from reward_router.rewards.kinds.head import Head, features, read_heads
+from reward_router.rewards.check import check_on_sample
+from reward_router.rewards.kinds.head import FittedHead, features, read_heads
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.spec import ArmSpec, build, check_spec
+from reward_router.rewards.spec import ArmSpec, build_arm, check_spec
 
 QUIET = Console(quiet=True)
 WORDS = ("rain", "tea", "river", "stone", "music", "bread", "winter", "garden")
@@ -135,7 +135,7 @@ def test_what_can_be_told_apart_is_learned_and_the_card_says_how_well(artifact: 
 def test_an_artifact_scores_as_its_weights_say(artifact: Path, encoder: Hashing) -> None:
     rows, _ = read_heads(str(artifact))
     prompts, responses = ["Say it.", "And that."], [["tea please", "tea", " "], ["rain"]]
-    scores_BN = build(
+    scores_BN = build_arm(
         ArmSpec("k", "head", "tiny", {"weights": str(artifact), "head": "kind"})
     ).score(prompts, responses)
     expected = features(encoder, ["Say it."] * 2, ["tea please", "tea"]) @ rows["kind"]
@@ -143,7 +143,7 @@ def test_an_artifact_scores_as_its_weights_say(artifact: Path, encoder: Hashing)
     assert np.isnan(scores_BN[0, 2])
     assert np.isnan(scores_BN[1, 1:]).all()
     assert scores_BN[0, 0] > scores_BN[0, 1]
-    alone = Head(encoder, weights=str(artifact), head="kind").score(["And that."], [["rain"]])
+    alone = FittedHead(encoder, weights=str(artifact), head="kind").score(["And that."], [["rain"]])
     np.testing.assert_allclose(alone[0, 0], scores_BN[1, 0])
 
 
@@ -156,7 +156,7 @@ def test_heads_of_one_encoder_share_it_and_are_checked_like_other_arms(artifact:
     sample = [
         {"prompt": "Say it.", "chosen": "stone please", "rejected": "stone", "category": "polite"}
     ]
-    kind, brisk = check_arms(pool, sample)
+    kind, brisk = check_on_sample(pool, sample)
     assert (kind.accuracy, brisk.accuracy) == (1.0, 0.0)
     assert pool.loads == 1
 
@@ -172,7 +172,9 @@ def test_the_command_and_a_single_head_of_everything(
     assert list(read_heads(out)[0]) == ["mine"]
     assert CliRunner().invoke(app, again).exit_code == 0  # its own folder is written again
     assert (tmp_path / "heads" / "heads.safetensors").read_bytes() == first
-    assert build(ArmSpec("m", "head", "tiny", {"weights": out})).score(["x"], [["tea"]]).shape == (
+    assert build_arm(ArmSpec("m", "head", "tiny", {"weights": out})).score(
+        ["x"], [["tea"]]
+    ).shape == (
         1,
         1,
     )
@@ -250,10 +252,10 @@ def test_another_encoder_is_refused(
         InputError,
         match=r"learned on the encoder 'tiny' with weights tiny.*has the weights retrained",
     ):
-        build(spec)
+        build_arm(spec)
     monkeypatch.undo()
     encoder.dim = 16
-    model = Head(encoder, weights=str(artifact), head="kind")
+    model = FittedHead(encoder, weights=str(artifact), head="kind")
     with pytest.raises(InputError, match=r"gives 48 features and the head was learned on 384"):
         model.score(["x"], [["y"]])
 

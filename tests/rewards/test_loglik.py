@@ -14,7 +14,7 @@ from reward_router.rewards.tiny import tiny_llama
 
 torch = pytest.importorskip("torch")
 
-from reward_router.rewards.prefix import TokenScorer, batches, padded  # noqa: E402
+from reward_router.rewards.prefix import TokenScorer, padded, width_batches  # noqa: E402
 
 PROMPTS = [
     "What is 2 + 2?",
@@ -149,7 +149,7 @@ def test_every_architecture_equals_its_own_plain_forward(kind):
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
 @settings(max_examples=100, deadline=None)
 def test_batches_cover_every_row_once_within_the_limit(widths, limit):
-    groups = batches(widths, limit)
+    groups = width_batches(widths, limit)
     assert sorted(i for g in groups for i in g) == list(range(len(widths)))
     for group in groups:
         assert len(group) == 1 or len(group) * max(widths[i] for i in group) <= limit

@@ -12,7 +12,7 @@ from reward_router.rewards import pool as pool_module
 from reward_router.rewards.kinds.python import load_python
 from reward_router.rewards.noise import Noisy
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.spec import ArmSpec, build, check_spec
+from reward_router.rewards.spec import ArmSpec, build_arm, check_spec
 from reward_router.rewards.tiny import tiny_llama
 
 PROMPTS = ["Say hi.", "Say bye.", "Say hi."]
@@ -233,7 +233,7 @@ def test_noise_is_keyed_by_what_is_scored_and_has_the_stated_spread():
 
 
 def test_noise_is_an_option_of_every_arm():
-    noisy = build(
+    noisy = build_arm(
         ArmSpec("short", "metric", options={"metric": "length", "noise": 0.5, "noise_seed": 3})
     )
     assert isinstance(noisy, Noisy)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_router.rewards.answer import NotScores, read_rows
+from reward_router.rewards.answer import NotScores, read_score_rows
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import MOST_REQUESTS
 from reward_router.rewards.spec import ArmSpec
@@ -215,7 +215,7 @@ def test_what_ends_a_program_elsewhere_ends_only_the_row_here(error):
 
 def test_an_endless_answer_is_not_waited_for():
     with pytest.raises(NotScores, match="rows"):
-        read_rows(iter(lambda: [1.0, 2.0], None), 2, 2)
+        read_score_rows(iter(lambda: [1.0, 2.0], None), 2, 2)
 
 
 def test_a_pattern_without_an_end_costs_its_row_and_no_more(monkeypatch):

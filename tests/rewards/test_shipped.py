@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 from reward_router import config
 from reward_router.assemble import arm_names, arm_specs, prior_warnings
 from reward_router.offline.prior import load_prior
-from reward_router.offline.settings import load
+from reward_router.offline.settings import load_settings
 from reward_router.online import online_prior
 from reward_router.rewards.kinds.head import read_heads
 
@@ -53,7 +53,7 @@ def test_the_default_starts_at_a_prior_in_the_package() -> None:
     assert {"CARD.md", "prior.json", "prior.safetensors"} <= {p.name for p in folder.iterdir()}
     assert sum(p.stat().st_size for p in folder.iterdir()) < 100_000
     prior = load_prior("embedded-prior")
-    assert prior.strengths.dim == load("embedded").strengths.dim
+    assert prior.strengths.dim == load_settings("embedded").strengths.dim
     assert set(arm_names(settled)) <= set(prior.arms)
     assert set(prior.fingerprints) == set(prior.arms)
 

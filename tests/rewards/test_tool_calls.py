@@ -52,8 +52,8 @@ def reply(content: str = "") -> Reply:
 )
 def test_a_response_with_a_call_is_rendered_and_continued(jinja: str, written: str) -> None:
     pytest.importorskip("jinja2")
-    asked = template.messages("Weather?")
-    whole = template.render(
+    asked = template.prompt_messages("Weather?")
+    whole = template.render_chat(
         Tokenizer(), [*asked, template.answered(reply())], jinja, generate=False
     )
     assert whole == f"<user>Weather?</s><assistant>{written}</s>"
@@ -68,7 +68,9 @@ def test_calls_in_the_prompt_are_not_lost(jinja: str, written: str) -> None:
     pytest.importorskip("jinja2")
     called = {"role": "assistant", "content": "", "tool_calls": [CALL]}
     history = [{"role": "user", "content": "Weather?"}, called, {"role": "tool", "content": "12 C"}]
-    text = template.render(Tokenizer(), template.messages(history), jinja, generate=True)
+    text = template.render_chat(
+        Tokenizer(), template.prompt_messages(history), jinja, generate=True
+    )
     assert written in text
     assert "12 C" in text
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from reward_router.errors import InputError  # noqa: E402
 from reward_router.rewards import loading  # noqa: E402
 from reward_router.rewards.kinds.classifier import Classifier  # noqa: E402
-from reward_router.rewards.spec import ArmSpec, build  # noqa: E402
+from reward_router.rewards.spec import ArmSpec, build_arm  # noqa: E402
 from reward_router.rewards.tiny import tiny_llama  # noqa: E402
 
 PROMPTS, RESPONSES = ["Say hi.", "2 + 2?"], [["hi", "hello there"], ["4", "five, I think"]]
@@ -252,18 +252,18 @@ def own_code(made, tmp_path, returned):
 def test_what_a_models_own_code_returns_is_read(made, tmp_path, name):
     folder = own_code(made, tmp_path, RETURNED[name])
     spec = ArmSpec("own", "classifier", folder, {"trust_remote_code": True})
-    plain = build(ArmSpec("plain", "classifier", str(made / "rm")))
+    plain = build_arm(ArmSpec("plain", "classifier", str(made / "rm")))
     np.testing.assert_allclose(
-        build(spec).score(PROMPTS, RESPONSES), plain.score(PROMPTS, RESPONSES), atol=1e-5
+        build_arm(spec).score(PROMPTS, RESPONSES), plain.score(PROMPTS, RESPONSES), atol=1e-5
     )
 
 
 def test_own_code_without_a_known_output_or_without_trust_is_refused(made, tmp_path):
     folder = own_code(made, tmp_path, "ModelOutput(quality=r)")
     with pytest.raises(InputError, match="returns quality; known outputs are score"):
-        build(ArmSpec("own", "classifier", folder, {"trust_remote_code": True}))
+        build_arm(ArmSpec("own", "classifier", folder, {"trust_remote_code": True}))
     with pytest.raises(InputError, match=r"saved as Own.*trust_remote_code: true"):
-        build(ArmSpec("own", "classifier", folder))
+        build_arm(ArmSpec("own", "classifier", folder))
 
 
 def test_a_pooler_that_is_not_used_may_be_missing(tmp_path):

@@ -95,22 +95,19 @@ def test_learners_beat_chance_by_the_published_factor():
         assert regret(router, 3, 1500)[0] < chance / 3
 
 
-def test_forgetting_beats_none_after_an_abrupt_change():
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_forgetting_beats_none_after_an_abrupt_change(seed):
     """The figures that were published: 680 without, 222 to 249 with.
 
-    Here, with four seeds: 581, 185 (window), 159 (discount).
+    Here, by seed: 256 and 191 without, 54 and 42 (discount), 68 and 31 (window). Each seed alone is
+    far from the half that is asserted.
     """
     world = {"dim": 8, "change": 600, "steps": 1200}
     keywords = {"alpha": 0.1, "center": True, "intercept": 1.0}
-    plain = sum(regret(LinUCB(4, 8, **keywords), seed, **world)[0] for seed in (0, 2))
+    plain = regret(LinUCB(4, 8, **keywords), seed, **world)[0]
     for forgetting in ({"discount": 0.99}, {"window": 200}):
-        assert (
-            2
-            * sum(
-                regret(LinUCB(4, 8, **forgetting, **keywords), seed, **world)[0] for seed in (0, 2)
-            )
-            < plain
-        )
+        forgetful = regret(LinUCB(4, 8, **forgetting, **keywords), seed, **world)[0]
+        assert 2 * forgetful < plain
 
 
 def test_warm_up_tries_every_arm_in_every_run():
@@ -156,7 +153,7 @@ def test_a_prior_has_to_earn_its_trust():
     A good one 3.0 against 3.3. The orders are asserted with the slack that four seeds need
     (measured: 113, 44, 53; 7, 13).
     """
-    kinds = (("none", None), ("stale", None), ("stale", 0.5), ("good", None), ("good", 0.5))
+    kinds = (("none", None), ("stale", None), ("stale", 0.5), ("good", 0.5))
     total = {kind: sum(prior_regret(*kind, seed) for seed in range(4)) for kind in kinds}
     assert 1.5 * total["stale", 0.5] < total["stale", None]
     assert total["stale", 0.5] < 1.3 * total["none", None]

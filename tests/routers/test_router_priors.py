@@ -163,13 +163,15 @@ def kinds():
     }
 
 
-@pytest.mark.parametrize("seeds", [8, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_stale_prior_costs_at_most_a_fifth_and_a_good_one_keeps_nine_tenths(seeds):
     """Paired over streams.
 
     Each bound is refuted only beyond two standard errors; with 40 streams the means themselves
-    hold. Measured with 40: stale 1.07 +- .05 of no prior's regret, a good prior keeps .94 +- .03 of
-    its gain (regret 36 -> 15).
+    hold. A stream's standard deviation is .32 of no prior's regret (.05 in the mean of 40), so five
+    streams find a prior out that costs 1.2 + 2 * .32 / sqrt(5) = 1.5 times no prior's regret.
+    Measured with 40: stale 1.07 +- .05 of no prior's regret, a good prior keeps .94 +- .03 of its
+    gain (regret 36 -> 15).
     """
     none, outright, good, stale = (
         np.array([regret(make, s) for s in range(seeds)]) for make in kinds().values()

@@ -46,21 +46,22 @@ def test_the_bounds_hold_in_exact_arithmetic(dim, ridge, dtype):
     checked = screen.Screen(arms, dim)
     found, error = checked.quadratic(rows)
     assert (error < 0.1 * np.einsum("bd,bd->b", rows, rows)[:, None] / ridge).all()
+    rows_BD, rows_scale = exact(rows)
     for k, arm in enumerate(arms):
         low = np.tril(arm.base_DD)
-        full = low + np.tril(low, -1).T
-        columns = [
-            sum(map(Fraction.__mul__, *map(exact, (full[i], row))))
-            for row in rows
-            for i in range(dim)
-        ]
-        for b, row in enumerate(rows):
-            truth = sum(map(Fraction.__mul__, exact(row), columns[b * dim : (b + 1) * dim]))
+        full_DD, full_scale = exact(low + np.tril(low, -1).T)
+        truth_B = (rows_BD * (rows_BD @ full_DD)).sum(axis=1)
+        for b, whole in enumerate(truth_B):
+            truth = Fraction(whole, full_scale * rows_scale**2)
             assert abs(Fraction(float(found[b, k])) - truth) <= Fraction(float(error[b, k]))
 
 
 def exact(numbers):
-    return [Fraction(float(v)) for v in numbers]
+    """Floats as Python's integers over one common power of two: sums and products are exact."""
+    ratios = [float(v).as_integer_ratio() for v in np.ravel(numbers)]
+    scale = max(below for _, below in ratios)
+    whole = np.array([above * (scale // below) for above, below in ratios], dtype=object)
+    return whole.reshape(np.shape(numbers)), scale
 
 
 @pytest.mark.parametrize("dim", [5, 96, 150])

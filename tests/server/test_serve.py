@@ -52,7 +52,7 @@ def test_a_killed_server_goes_on_as_the_one_that_was_not(config, tmp_path):
     def drive(path, killed: bool) -> tuple[list, list]:
         answers = []
         server = Running(config, path)
-        for step in range(6):
+        for step in range(4):
             if killed and step % 2:
                 server.kill()
                 server = Running(config, path)

@@ -13,7 +13,7 @@ import pytest
 
 from reward_router import Session, config
 from reward_router.assemble import (
-    Parts,
+    RunParts,
     bound_dispatcher,
     build_asker,
     build_mode,
@@ -100,7 +100,7 @@ def loop(
     dispatcher = bound_dispatcher(given, router, list(ARMS), Ledger(":memory:"))
     session = Session(dispatcher, pool, contexts.prompts, payoff_rule(given), mode)
     ends = cast(Any, FakePolicy()), contexts, cast(Any, FakeTrainer(breaks=breaks))
-    parts = Parts(given, cast(Any, Alone()), examples, *ends, session, asker)
+    parts = RunParts(given, cast(Any, Alone()), examples, *ends, session, asker)
     return Loop(parts, cast(Any, FakeClock()), lambda _: None)
 
 

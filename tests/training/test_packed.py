@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_router.training.logps import response_logps
-from reward_router.training.packed import can_pack, pack, packed_logps
+from reward_router.training.packed import can_pack, pack_texts, packed_logps
 
 VOCAB, PAD = 61, 0
 IDS = st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=6)
@@ -57,7 +57,7 @@ def test_equals_a_row_for_every_response(
 ) -> None:
     model = model_of(attn_implementation=attention)
     texts = [(prompts[i % len(prompts)], answer) for i, answer in answers]
-    packed = pack(texts, PAD, torch.float32)
+    packed = pack_texts(texts, PAD, torch.float32)
     token_BT, mask_BT = packed_logps(model, packed)
     got_B, wanted_B = (token_BT * mask_BT).sum(1), one_row_each(model, texts)
     torch.testing.assert_close(got_B, wanted_B, atol=2e-5, rtol=1e-5)
@@ -72,7 +72,7 @@ def test_equals_a_row_for_every_response(
 
 def test_a_prompt_is_computed_once_and_equal_texts_too() -> None:
     prompt, first, second = [1, 2, 3, 4], [5, 6], [7, 8, 9]
-    packed = pack([(prompt, first), (prompt, second), (prompt, first)], PAD, torch.float32)
+    packed = pack_texts([(prompt, first), (prompt, second), (prompt, first)], PAD, torch.float32)
     assert packed.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
     assert packed.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 6]]
     assert packed.text_B == [0, 1, 0]

@@ -24,9 +24,12 @@ def folder_of(given: str, marker: str, key: str, maker: str) -> Path:
     """
     if Path(given).is_dir():
         return Path(given)
-    if given in packaged(marker):
-        return Path(str(resources.files("reward_router.artifacts") / given))
-    known = ", ".join(packaged(marker)) or "none"
+
+    names = packaged(marker)
+    if given in names:
+        folder = resources.files("reward_router.artifacts") / given
+        return Path(str(folder))
+    known = ", ".join(names) or "none"
     raise InputError(
         f"{key}={given!r} is neither a folder that {maker} wrote nor a packaged one ({known})"
     )

@@ -80,18 +80,21 @@ class ScoreBook(RewardPool):
         self._read_kept(arm)
         keys = []
         for prompt, row in zip(prompts, responses, strict=True):
-            keys.append([content_key(prompt, response) for response in row])
+            keys.append([book_key(prompt, response) for response in row])
         new_rows = self._new_rows(arm, keys)
-        self.tick(_count(keys) - _count([keys[row] for row in new_rows]))
+        n_new = _count([keys[row] for row in new_rows])
+        self.tick(_count(keys) - n_new)
+
         taken = _Taken()
         for start in range(0, len(new_rows), CHUNK):
             chunk = new_rows[start : start + CHUNK]
             chunk_keys = [keys[row] for row in chunk]
-            result = self.pool.score(
-                arm, [prompts[row] for row in chunk], [responses[row] for row in chunk]
-            )
+            chunk_prompts = [prompts[row] for row in chunk]
+            chunk_responses = [responses[row] for row in chunk]
+            result = self.pool.score(arm, chunk_prompts, chunk_responses)
             taken.seconds += result.seconds
             taken.load_seconds += result.load_seconds
+
             if result.ok:
                 self._keep(arm, chunk_keys, result)
             elif self._has_answered(arm, keys):
@@ -155,14 +158,17 @@ class ScoreBook(RewardPool):
     def _keep(self, arm: str, keys: Sequence[Sequence[str]], result: ScoreResult) -> None:
         """Put the new scores of one answer into memory and, where there is a folder, on disk."""
         scores = self._scores[arm]
-        new_scores: dict[str, float] = {}
+        answered: dict[str, float] = {}
         for i, row in enumerate(keys):
             if i in result.row_errors:  # no score, and not asked again by this process
                 self._errors[arm] |= dict.fromkeys(row, result.row_errors[i])
                 continue
             # The answer is as wide as its longest row.
-            new_scores |= dict(zip(row, result.scores_BN[i].tolist(), strict=False))
-        new_scores = {key: score for key, score in new_scores.items() if key not in scores}
+            row_scores = result.scores_BN[i].tolist()
+            answered |= dict(zip(row, row_scores, strict=False))
+
+        # A text that was kept before keeps its first score.
+        new_scores = {key: score for key, score in answered.items() if key not in scores}
         scores |= new_scores
         self.made[arm] += len(new_scores)
         path = self._path(arm)
@@ -184,14 +190,17 @@ class ScoreBook(RewardPool):
         return self.folder / f"{fingerprint(self._specs_by_name[arm])}-{__version__}.jsonl"
 
 
-def content_key(prompt: Prompt, response: str) -> str:
+def book_key(prompt: Prompt, response: str) -> str:
     """What a score is kept by: the texts, and whether the response was cut (an arm may read it).
 
-    >>> content_key("2 + 2?", "4") == content_key("2 + 2?", "4")
+    >>> book_key("2 + 2?", "4") == book_key("2 + 2?", "4")
     True
     """
     cut = "" if getattr(response, "finished", True) else "cut"
-    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
+    text = prompt
+    if not isinstance(prompt, str):
+        text = json.dumps(prompt, sort_keys=True, default=str)
+
     # The length says where the prompt ends: no other split of the same characters has this key.
     content = f"{len(text)}:{text}{response}\x1f{cut}"
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
@@ -212,12 +221,14 @@ def _count(keys: Sequence[Sequence[str]]) -> int:
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:
     """Write lines behind those of a file; a line that a kill cut short is ended first."""
+    whole_lines = "".join(line + "\n" for line in lines)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         is_torn = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")
+        end_of_torn = "\n" if is_torn else ""
         with path.open("a", encoding="utf-8") as file:
-            file.write("\n" if is_torn else "")
-            file.write("".join(line + "\n" for line in lines))
+            file.write(end_of_torn)
+            file.write(whole_lines)
 
 
 def _whole_lines(path: Path) -> dict[str, float]:

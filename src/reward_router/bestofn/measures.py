@@ -40,9 +40,12 @@ def f1(response: str, reference: str) -> float:
     reference_words = normal_words(reference)
     if not response_words or not reference_words:
         return float(response_words == reference_words)
+
+    # Counters keep how often a word stands on both sides.
     common = Counter(response_words) & Counter(reference_words)
+    both_lengths = len(response_words) + len(reference_words)
     # 2 p r / (p + r) with p = common / response and r = common / reference.
-    return 2 * common.total() / (len(response_words) + len(reference_words))
+    return 2 * common.total() / both_lengths
 
 
 def exact(response: str, reference: str) -> float:

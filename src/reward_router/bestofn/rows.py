@@ -21,12 +21,12 @@ from reward_router.bestofn.measures import MEASURES, measured, references
 from reward_router.chat import Prompt, Unreadable
 from reward_router.column_names import as_text, required
 from reward_router.config import Config, DataConfig
-from reward_router.contexts import text_of
+from reward_router.contexts import plain_prompt
 from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED, Example, balanced
+from reward_router.examples import EMBEDDED_TASKS, Example, taken_in_turn
 from reward_router.grading import grade
-from reward_router.reading import Broken, Row, Tally, read_rows
+from reward_router.reading import Broken, DataRow, RowTally, read_rows
 from reward_router.responses import finished
 from reward_router.tasks import SPLITS, generate, verify
 from reward_router.types import Float, Truncated
@@ -69,7 +69,7 @@ class Item(Example):
 
 
 @dataclass(frozen=True)
-class Sides:
+class LearnedAndJudged:
     """The prompts that are learned from, and those that are chosen for."""
 
     train: list[Item]
@@ -85,7 +85,7 @@ def read_responses(source: str, config: Config, side: str | None = None) -> list
     """
     data = config.data
     prompt_columns = {ours: theirs for ours, theirs in data.columns.items() if ours not in _OURS}
-    tally = Tally(source)
+    tally = RowTally(source)
     records = load_prompts(
         source, split=EITHER, columns=prompt_columns, template=data.template, tally=tally
     )
@@ -104,7 +104,7 @@ def read_responses(source: str, config: Config, side: str | None = None) -> list
 
 
 def _item(
-    placed: tuple[str, Row],
+    placed: tuple[str, DataRow],
     record: PromptRecord,
     config: Config,
     side: str | None,
@@ -132,10 +132,13 @@ def _measure(config: Config) -> str:
     return config.measure or "gold"
 
 
-def _responses(row: Row, columns: Mapping[str, str], prompt: Prompt, place: str) -> tuple[str, ...]:
-    mapping = {k: v for k, v in columns.items() if k == "responses"}
+def _responses(
+    row: DataRow, columns: Mapping[str, str], prompt: Prompt, place: str
+) -> tuple[str, ...]:
+    mapping = {ours: theirs for ours, theirs in columns.items() if ours == "responses"}
     values = _list(required(row, "responses", mapping, place))
-    if isinstance(values, str) or not isinstance(values, Sequence):
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_list:
         raise InputError(
             f"data {place}: responses is {str(values)[:60]!r}; a list of texts is expected"
         )
@@ -166,27 +169,34 @@ def _response(value: Any, n: int, prompt: Prompt, place: str) -> str:
         ) from None
 
 
-def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | None:
+def _golds(row: DataRow, columns: Mapping[str, str], n: int, place: str) -> Float | None:
     """The row's own golds, None where it has none."""
     name = columns.get("golds", "golds")
     if row.get(name) is None:
+        # A column that was mapped has to be there; our own name need not.
         if name != "golds" and name not in row:
             required(row, "golds", {"golds": name}, place)
         return None
+
     values = _list(row[name])
-    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != n:
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_list or len(values) != n:
         count = f"{len(values)} numbers" if isinstance(values, list | tuple) else repr(values)[:60]
         raise InputError(
             f"data {place}: {name} is {count} for {n} responses; "
             "one number in [0, 1] or null a response"
         )
+
     gold_N = np.full(n, np.nan)
     for i, value in enumerate(values):
-        if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
+        if value is None:
+            continue
+        in_range = isinstance(value, int | float) and 0 <= value <= 1
+        if not in_range:
             raise InputError(
                 f"data {place}: {name}[{i}] is {value!r}; allowed a number in [0, 1], or null"
             )
-        gold_N[i] = np.nan if value is None else float(value)
+        gold_N[i] = float(value)
     return gold_N
 
 
@@ -208,8 +218,8 @@ def _rule(record: PromptRecord, data: DataConfig) -> Callable[[str], bool] | Non
         except InputError as error:
             raise InputError(f"prompt {record.id}: {error}") from None
         return lambda response: grade(kind, response, answer)
-    if data.source == EMBEDDED:
-        return _embedded_rules().get(text_of(record.prompt))
+    if data.source == EMBEDDED_TASKS:
+        return _embedded_rules().get(plain_prompt(record.prompt))
     return None
 
 
@@ -249,7 +259,7 @@ def _alike(responses: Sequence[str], gold_N: Float) -> Float:
 # which are learned from
 
 
-def divide(items: Sequence[Item], config: Config) -> Sides:
+def divide(items: Sequence[Item], config: Config) -> LearnedAndJudged:
     """Prompts to learn from and prompts to choose for; InputError where none is left to choose for.
 
     A row that names its side is on that side. The others are divided by the share ``split.train``,
@@ -260,7 +270,7 @@ def divide(items: Sequence[Item], config: Config) -> Sides:
     def learns(item: Item) -> bool:
         if item.side is not None:
             return item.side == "train"
-        return keyed.uniform(config.seed, "data", 0, f"bestofn/{text_of(item.prompt)}") < share
+        return keyed.uniform(config.seed, "data", 0, f"bestofn/{plain_prompt(item.prompt)}") < share
 
     train = [item for item in items if learns(item)]
     test = [item for item in items if not learns(item)]
@@ -269,12 +279,14 @@ def divide(items: Sequence[Item], config: Config) -> Sides:
             f"all {len(items)} prompts are to be learned from and none is left to choose for; "
             f"split.train is {share}, or every row says split: train"
         )
-    return Sides(train, test)
+    return LearnedAndJudged(train, test)
 
 
-def two_files(train: str, test: str, config: Config) -> Sides:
+def two_files(train: str, test: str, config: Config) -> LearnedAndJudged:
     """One file to learn from, another to choose for; InputError where an id is in both."""
-    sides = Sides(read_responses(train, config, "train"), read_responses(test, config, "test"))
+    sides = LearnedAndJudged(
+        read_responses(train, config, "train"), read_responses(test, config, "test")
+    )
     both = {item.id for item in sides.train} & {item.id for item in sides.test}
     if both:
         raise InputError(
@@ -284,17 +296,17 @@ def two_files(train: str, test: str, config: Config) -> Sides:
     return sides
 
 
-def limited(sides: Sides, limit: int | None) -> Sides:
+def limited(sides: LearnedAndJudged, limit: int | None) -> LearnedAndJudged:
     """At most so many prompts on each side, from the categories in turn."""
-    return Sides(_first(sides.train, limit), _first(sides.test, limit))
+    return LearnedAndJudged(_first(sides.train, limit), _first(sides.test, limit))
 
 
 def _first(items: Sequence[Item], limit: int | None) -> list[Item]:
-    kept = {id(item) for item in balanced(items, limit)}
+    kept = {id(item) for item in taken_in_turn(items, limit)}
     return [item for item in items if id(item) in kept]
 
 
-def shared_prompts(sides: Sides) -> int:
+def shared_prompts(sides: LearnedAndJudged) -> int:
     """How many prompts are word for word on both sides."""
-    seen = {text_of(item.prompt) for item in sides.train}
-    return sum(text_of(item.prompt) in seen for item in sides.test)
+    seen = {plain_prompt(item.prompt) for item in sides.train}
+    return sum(plain_prompt(item.prompt) in seen for item in sides.test)

@@ -21,14 +21,14 @@ from reward_router.bestofn import table
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import (
     Item,
-    Sides,
+    LearnedAndJudged,
     divide,
     limited,
     read_responses,
     shared_prompts,
     two_files,
 )
-from reward_router.bestofn.ways import Chosen, Learned, Loss, Means, Way
+from reward_router.bestofn.ways import Chosen, LearningCost, Loss, Means, Way
 from reward_router.config import Config, ContextConfig, JudgeConfig, LabelConfig
 from reward_router.contexts import Contexts
 from reward_router.errors import InputError
@@ -269,7 +269,7 @@ class _Work:
         self._now("embedding")
         self._embed(policy, prior)
 
-    def _read(self, files: Files) -> Sides:
+    def _read(self, files: Files) -> LearnedAndJudged:
         if files.train and files.test:
             sides = two_files(files.train, files.test, self.config)
             if both := shared_prompts(sides):
@@ -310,11 +310,14 @@ class _Work:
         the unit that a prior was learned with.
         """
         config = self.config
-        section = config.context if policy is not None else _without_policy(config.context)
+        section = config.context
+        if policy is None:
+            section = _without_policy(config.context)
         encoder = prior.encoder(device=config.policy.device) if prior else None
         contexts = Contexts(section, policy, encoder, device=config.policy.device)
         self.dim = contexts.of_unit(config.router.unit)
         self.context_kind = "prior" if prior else section.kind
+        # A prior was learned on pairs, so its contexts are those of pairs, too.
         by_pairs = config.router.unit == "pair" or prior is not None
 
         def embed(items: Sequence[Item]) -> Float:
@@ -333,6 +336,7 @@ class _Work:
         names = arm_names(self.config)
         items = [*self.learned_from, *self.chosen_for]
         specs = arm_specs(self.config)
+        # Gold is read from the data each time: there is nothing to keep.
         kept_specs = [spec for spec in specs if not needs_gold(spec)]
         self.book = ScoreBook(self.pool, kept_specs, self.folder / "scores", self._scored)
         self.means = Means(
@@ -343,17 +347,21 @@ class _Work:
             prior=self.prior,
             loss=self.loss,
         )
+
         responses = sum(len(item.responses) for item in items)
         arms_a_response = len(names) if compared else 1
         self.progress.update(self.task, total=responses * arms_a_response, completed=0)
-        scores = self._score_all(names, items) if compared else None
+        scores = None
         if compared:
+            scores = self._score_all(names, items)
             # Everything is scored already, and the bar is full.
             self.book.tick = lambda _: None
+
         routed, panels = self._ways(seeds, compared)
         main = panels if self.config.judge.mode == "committee" else routed
         result = self._result(names, seeds, main, scores)
-        if scores is not None and any(item.measured for item in self.chosen_for):
+        has_gold = any(item.measured for item in self.chosen_for)
+        if scores is not None and has_gold:
             result |= self._compared(scores, routed, panels)
         return result, main[0].chosen
 
@@ -371,6 +379,8 @@ class _Work:
             if not result.ok:
                 self.failed[arm] = f"{result.status}: {result.error}"
                 self._warn(f"arm {arm} failed: {result.error}")
+
+            # Rows are as wide as the longest; each keeps its own responses' scores.
             arm_scores = []
             for row, group in zip(result.scores_BN, responses, strict=True):
                 arm_scores.append(row[: len(group)])
@@ -386,17 +396,21 @@ class _Work:
             committee = self._asked_committee()
         elif compared:
             committee = self._default_committee()
+
         routed: list[_Seed] = []
         panels: list[_Seed] = []
-        for seed in range(self.config.seed, self.config.seed + seeds):
+        first_seed = self.config.seed
+        for seed in range(first_seed, first_seed + seeds):
             # The ledgers of the first seed's main way are kept for whoever wants to look into them.
-            folder = self.folder if seed == self.config.seed else None
+            folder = self.folder if seed == first_seed else None
+            routed_folder = None if committee_judges else folder
+            committee_folder = folder if committee_judges else None
+
             if compared or not committee_judges:
                 self._now(f"learning and choosing, seed {seed}")
-                routed.append(self._one(single, seed, None if committee_judges else folder))
+                routed.append(self._one(single, seed, routed_folder))
             if committee is not None:
                 self._now(f"the committee learns and chooses, seed {seed}")
-                committee_folder = folder if committee_judges else None
                 panels.append(self._one(committee, seed, committee_folder, committee=True))
         return routed, panels
 
@@ -419,13 +433,13 @@ class _Work:
         None where there is nobody to compare, no gold to learn from, or an arm without a price.
         """
         costs = list(self.means.costs.values())
-        has_gold = _any_gold(self.learned_from)
-        if len(self.means.names) < 2 or not has_gold or min(costs, default=1.0) <= 0:
+        nobody_to_compare = len(self.means.names) < 2
+        has_free_arm = min(costs, default=1.0) <= 0
+        if nobody_to_compare or has_free_arm or not _any_gold(self.learned_from):
             return None
         labels = LabelConfig(fraction=self.config.payoff.fraction)
-        return self.config.model_copy(
-            update={"judge": JudgeConfig(mode="committee", labels=labels)}
-        )
+        judge = JudgeConfig(mode="committee", labels=labels)
+        return self.config.model_copy(update={"judge": judge})
 
     def _one(
         self,
@@ -442,9 +456,16 @@ class _Work:
             learned = way.learn(self.learned_from, self.train_BD)
             chosen = way.choose(self.chosen_for, self.test_BD)
         finally:
+            # Also after a failure: the ledger is a file.
             way.close()
-        trust = way.router.trust if isinstance(way.router, TrustedThompson) else None
-        return _Seed(learned, chosen, trust, way.committee.describe() if way.committee else None)
+
+        trust = None
+        if isinstance(way.router, TrustedThompson):
+            trust = way.router.trust
+        description = None
+        if way.committee:
+            description = way.committee.describe()
+        return _Seed(learned, chosen, trust, description)
 
     # what came of it
 
@@ -499,7 +520,7 @@ class _Work:
         named: str | None = None
         if train_count:
             named = table.best_arm(table.arm_golds(train_scores, self.learned_from))
-        return table.compare(
+        return table.compare_methods(
             self.chosen_for,
             test_scores,
             table.scales(train_scores if train_count else test_scores),
@@ -530,15 +551,15 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Seed:
-    learned: Learned
+    learned: LearningCost
     chosen: Chosen
     trust: float | None
     committee: dict[str, Any] | None
 
 
-def _method(name: str, seeds: Sequence[_Seed]) -> table.Method:
+def _method(name: str, seeds: Sequence[_Seed]) -> table.MethodRow:
     calls = float(np.mean([seed.chosen.calls_per_response for seed in seeds]))
-    return table.Method(name, [seed.chosen.gold_B for seed in seeds], calls)
+    return table.MethodRow(name, [seed.chosen.gold_B for seed in seeds], calls)
 
 
 def _shares(
@@ -547,10 +568,12 @@ def _shares(
     """Who was asked first, as a share of the test prompts: of all, and by category."""
     first_arms: dict[str, list[str]] = {"all": []}
     for asked, decider, item in zip(chosen.asked, chosen.arms, items, strict=True):
+        # A committee asks several arms; a router's arm is the one that decides.
         first_arm = asked[0] if asked else decider
         first_arms["all"].append(first_arm)
         if item.category:
             first_arms.setdefault(item.category, []).append(first_arm)
+
     shares: dict[str, dict[str, float]] = {}
     for group, arms in first_arms.items():
         shares[group] = {name: arms.count(name) / len(arms) for name in names}
@@ -578,8 +601,8 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
     prompts = result["prompts"]
     calls = result["calls"]
     if result["methods"]:
-        show_table(console, table.shown(result))
-        for line in (table.WORDS, table.notes(result["best_single"])):
+        show_table(console, table.table_text(result))
+        for line in (table.WORDS, table.table_notes(result["best_single"])):
             say(console, line, "dim")
         if unknown := prompts["test"] - prompts["measured"]:
             say(console, f"{unknown} prompts without gold are chosen for and left out of the table")

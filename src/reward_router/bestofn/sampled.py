@@ -17,12 +17,12 @@ from reward_router import config as configuration
 from reward_router.assemble import fitting
 from reward_router.bestofn.book import append_lines
 from reward_router.bestofn.measures import MEASURES
-from reward_router.bestofn.rows import Item, Sides, divide, gold_of, limited
+from reward_router.bestofn.rows import Item, LearnedAndJudged, divide, gold_of, limited
 from reward_router.chat import Prompt
 from reward_router.config import Config, DataConfig
 from reward_router.data import load_prompts
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED, Example, load_examples
+from reward_router.examples import EMBEDDED_TASKS, Example, load_examples
 from reward_router.policy import Policy
 from reward_router.responses import Response
 from reward_router.rewards.prefix import TokenScorer
@@ -72,7 +72,7 @@ def sampled(
     run: Path | None,
     folder: Path,
     listeners: Listeners,
-) -> Sides:
+) -> LearnedAndJudged:
     """``policy.n_responses`` samples for every prompt of both sides.
 
     Args:
@@ -86,27 +86,31 @@ def sampled(
     held_out = None if config.split else _held_out(config)
     own = _bare_items(config.data, policy, listeners)
     answers = _answers(config, config.data)
+    # Held-out prompts where the configuration names some, else a part of its own.
     if held_out is None:
         sides = divide(own, config)
     else:
-        sides = Sides(own, _bare_items(held_out, policy, listeners))
+        sides = LearnedAndJudged(own, _bare_items(held_out, policy, listeners))
         answers |= _answers(config, held_out)
         _apart(sides)
     sides = limited(sides, limit or config.eval.limit or PROMPTS)
 
+    # Both sides in one go, so that groups of a batch are full.
     store = _Samples(folder / f"samples-{_digest(config, run)}.jsonl")
     bare_items = [*sides.train, *sides.test]
     groups = list(_draw(config, policy, bare_items, store, listeners.tick))
     items = []
     for bare_item, group in zip(bare_items, groups, strict=True):
         items.append(_full(bare_item, group, answers, config))
-    if config.measure in MEASURES and not any(item.measured for item in items):
+
+    some_measured = any(item.measured for item in items)
+    if config.measure in MEASURES and not some_measured:
         raise InputError(
             f"measure {config.measure} compares with an answer's text, "
             f"and {config.data.source} has none"
         )
     train_count = len(sides.train)
-    return Sides(items[:train_count], items[train_count:])
+    return LearnedAndJudged(items[:train_count], items[train_count:])
 
 
 def _held_out(config: Config) -> DataConfig | None:
@@ -114,7 +118,9 @@ def _held_out(config: Config) -> DataConfig | None:
     if config.eval.data is not None:
         return config.eval.data
     return (
-        config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+        config.data.model_copy(update={"split": "dev"})
+        if config.data.source == EMBEDDED_TASKS
+        else None
     )
 
 
@@ -128,7 +134,7 @@ def _bare(example: Example) -> Item:
     return Item(example.id, example.prompt, example.category, example.verify, example.truth)
 
 
-def _apart(sides: Sides) -> None:
+def _apart(sides: LearnedAndJudged) -> None:
     both = {item.id for item in sides.train} & {item.id for item in sides.test}
     if both:
         raise InputError(
@@ -139,7 +145,7 @@ def _apart(sides: Sides) -> None:
 
 def _answers(config: Config, data: DataConfig) -> dict[str, str]:
     """Prompt id -> answer text, for measures that compare texts."""
-    if config.measure not in MEASURES or data.source == EMBEDDED:
+    if config.measure not in MEASURES or data.source == EMBEDDED_TASKS:
         return {}
     records = load_prompts(
         data.source,
@@ -166,16 +172,18 @@ def _draw(
     tick: Callable[[int, int], None],
 ) -> Iterator[list[Response]]:
     """Samples of every item, in fixed groups: a group that is kept whole is not drawn again."""
-    for start in range(0, len(items), CHUNK):
+    total = len(items)
+    for start in range(0, total, CHUNK):
         part = items[start : start + CHUNK]
         ids = [item.id for item in part]
         groups = store.get(ids)
         if groups is None:
             prompts = [item.prompt for item in part]
             groups = policy.sample(prompts, ids, config.policy.n_responses, STEP)
+            # Kept before they are handed on: what was drawn is never lost.
             store.add(ids, groups)
         yield from groups
-        tick(min(start + CHUNK, len(items)), len(items))
+        tick(min(start + CHUNK, total), total)
 
 
 def _digest(config: Config, run: Path | None) -> str:
@@ -183,8 +191,11 @@ def _digest(config: Config, run: Path | None) -> str:
     sections = (config.policy, config.data, config.eval, config.train)
     settings = "".join(configuration.dump(section) for section in sections)
     total = hashlib.blake2b(f"{config.seed}:{settings}".encode(), digest_size=8)
+
+    # The adapter by its bytes: a run that was trained again has other samples.
     if run is not None:
-        total.update((run / "policy" / "adapter_model.safetensors").read_bytes())
+        adapter = run / "policy" / "adapter_model.safetensors"
+        total.update(adapter.read_bytes())
     return total.hexdigest()
 
 
@@ -237,4 +248,10 @@ class OwnLoss:
         tokens = [[policy.response_ids(response)] for response in responses]
         with policy.using("policy"):
             logps = self._scorer.logprobs(ids, tokens)
-        return [-float(np.mean(row[0])) if len(row[0]) else 0.0 for row in logps]
+
+        losses = []
+        for row in logps:
+            # The mean over tokens, as in training; an empty response has no token and no loss.
+            token_logps = row[0]
+            losses.append(-float(np.mean(token_logps)) if len(token_logps) else 0.0)
+        return losses

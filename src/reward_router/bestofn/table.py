@@ -13,9 +13,9 @@ import numpy as np
 
 from reward_router.bestofn.rows import Item
 from reward_router.bestofn.ways import gold_of_choices
-from reward_router.contexts import text_of
-from reward_router.progress import Table
-from reward_router.replay.intervals import Bootstrap, bootstrap, interval
+from reward_router.contexts import plain_prompt
+from reward_router.progress import LiteralTable
+from reward_router.replay.intervals import Bootstrap, bootstrap, percentile_interval
 from reward_router.types import Float
 
 ROUTED = "routed"
@@ -38,7 +38,7 @@ ArmScores = Mapping[str, Sequence[Float]]
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodRow:
     """One row: (P,) gold for every seed, and what it costs."""
 
     name: str
@@ -62,7 +62,11 @@ def scales(scores: ArmScores) -> dict[str, float]:
         centred = [_centred(row) for row in rows if np.isfinite(row).any()]
         gaps = np.concatenate(centred) if centred else np.zeros(0)
         gaps = gaps[np.isfinite(gaps)]
-        sd = float(np.sqrt(np.mean(gaps**2))) if len(gaps) else 0.0
+
+        # Rows are centred one by one, so the mean square is the variance within prompts.
+        sd = 0.0
+        if len(gaps):
+            sd = float(np.sqrt(np.mean(gaps**2)))
         scale[arm] = sd if sd > 0 else 1.0
     return scale
 
@@ -78,10 +82,13 @@ def mean_scores(scores: ArmScores, scale: Mapping[str, float]) -> list[Float]:
         for arm, row in zip(scores, rows, strict=True):
             z_scores.append(_centred(row) / scale[arm])
         z_KN = np.array(z_scores)
+
+        # The mean over the arms that said something of a response.
         is_scored_KN = np.isfinite(z_KN)
         total_N = np.where(is_scored_KN, z_KN, 0.0).sum(axis=0)
         count_N = is_scored_KN.sum(axis=0)
-        means.append(np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan))
+        mean_N = total_N / np.maximum(count_N, 1)
+        means.append(np.where(count_N > 0, mean_N, np.nan))
     return means
 
 
@@ -102,12 +109,12 @@ def best_arm(golds: Mapping[str, Float]) -> str | None:
     return max(means, key=lambda arm: means[arm]) if means else None
 
 
-def compare(
+def compare_methods(
     items: Sequence[Item],
     scores: ArmScores,
     scale: Mapping[str, float],
-    routed: Method,
-    committee: Method | None,
+    routed: MethodRow,
+    committee: MethodRow | None,
     named: str | None,
 ) -> dict[str, Any]:
     """The table as data: ``methods``, ``best_single`` and ``categories``.
@@ -123,28 +130,33 @@ def compare(
         named: the best single arm of the train prompts, to which all rows are compared; None: the
             best one here.
     """
+    # Only prompts whose every response has gold: else the bounds would be of another set.
     measured_rows = [i for i, item in enumerate(items) if item.measured]
     measured_items = [items[i] for i in measured_rows]
-    golds = {arm: gold_P[measured_rows] for arm, gold_P in arm_golds(scores, items).items()}
+    all_golds = arm_golds(scores, items)
+    golds = {arm: gold_P[measured_rows] for arm, gold_P in all_golds.items()}
     gold_KP = np.stack(list(golds.values()))
-    mean_P = gold_of_choices(mean_scores(scores, scale), items)[measured_rows]
+
+    mean_choice_P = gold_of_choices(mean_scores(scores, scale), items)
     any_response_P = np.array([item.gold_N[item.open_N].mean() for item in measured_items])
     best_response_P = np.array([item.gold_N.max() for item in measured_items])
 
     methods = [_measured_part(routed, measured_rows)]
     if committee is not None:
         methods.append(_measured_part(committee, measured_rows))
-    methods.append(Method(RANDOM, [gold_KP.mean(axis=0)], 1.0))
-    methods += [Method(arm, [gold_P], 1.0) for arm, gold_P in golds.items()]
-    methods.append(Method(MEAN, [mean_P], float(len(golds))))
-    methods.append(Method(SAMPLE, [any_response_P], 0.0))
-    methods.append(Method(PERFECT, [gold_KP.max(axis=0)], 1.0))
-    methods.append(Method(ORACLE, [best_response_P], 0.0))
+    # The number is what a method costs: how many arms score each response.
+    methods.append(MethodRow(RANDOM, [gold_KP.mean(axis=0)], 1.0))
+    methods += [MethodRow(arm, [gold_P], 1.0) for arm, gold_P in golds.items()]
+    methods.append(MethodRow(MEAN, [mean_choice_P[measured_rows]], float(len(golds))))
+    methods.append(MethodRow(SAMPLE, [any_response_P], 0.0))
+    methods.append(MethodRow(PERFECT, [gold_KP.max(axis=0)], 1.0))
+    methods.append(MethodRow(ORACLE, [best_response_P], 0.0))
 
     best_here = best_arm(golds)
     against = named or best_here or ""
+
     # Equal prompts are drawn together: their golds are no independent numbers.
-    texts = [text_of(item.prompt) for item in measured_items]
+    texts = [plain_prompt(item.prompt) for item in measured_items]
     _, group_P = np.unique(texts, return_inverse=True)
     boot = bootstrap(np.asarray(group_P, np.int64))
     return {
@@ -154,46 +166,51 @@ def compare(
     }
 
 
-def _measured_part(method: Method, rows: Sequence[int]) -> Method:
-    return Method(method.name, [gold_P[list(rows)] for gold_P in method.gold_SP], method.calls)
+def _measured_part(method: MethodRow, rows: Sequence[int]) -> MethodRow:
+    return MethodRow(method.name, [gold_P[list(rows)] for gold_P in method.gold_SP], method.calls)
 
 
-def _row(method: Method, best_P: Float, boot: Bootstrap) -> dict[str, Any]:
+def _row(method: MethodRow, best_P: Float, boot: Bootstrap) -> dict[str, Any]:
     gap_SP = [gold_P - best_P for gold_P in method.gold_SP]
+    gold_draws = boot.replicate(method.gold_SP)
+    gap_draws = boot.replicate(gap_SP)
     return {
         "gold": float(np.mean(method.gold_SP)),
-        "ci95": list(interval(boot.replicate(method.gold_SP))),
+        "ci95": list(percentile_interval(gold_draws)),
         "vs_best_single": float(np.mean(gap_SP)),
-        "vs_best_single_ci95": list(interval(boot.replicate(gap_SP))),
+        "vs_best_single_ci95": list(percentile_interval(gap_draws)),
         "calls_per_response": method.calls,
         "by_seed": [float(gold_P.mean()) for gold_P in method.gold_SP],
     }
 
 
-def _categories(items: Sequence[Item], methods: Sequence[Method]) -> dict[str, Any]:
+def _categories(items: Sequence[Item], methods: Sequence[MethodRow]) -> dict[str, Any]:
     """By category, the number of prompts and every method's gold.
 
     Empty where the prompts have no categories.
     """
     category_P = np.array([item.category for item in items])
-    names = sorted({name for name in category_P.tolist() if name})
+    names = sorted(set(category_P.tolist()) - {""})
     by_category: dict[str, Any] = {}
     for name in names:
         is_in_P = category_P == name
         golds = {}
         for method in methods:
-            mine_SP = [gold_P[is_in_P] for gold_P in method.gold_SP]
-            golds[method.name] = float(np.mean(mine_SP))
+            # Over seeds and prompts alike.
+            own_SP = [gold_P[is_in_P] for gold_P in method.gold_SP]
+            golds[method.name] = float(np.mean(own_SP))
         by_category[name] = {"prompts": int(is_in_P.sum()), "gold": golds}
     return by_category
 
 
-def shown(result: Mapping[str, Any]) -> Table:
+def table_text(result: Mapping[str, Any]) -> LiteralTable:
     """The table for a terminal."""
     best = result["best_single"]
     rows = result["methods"]
     measured = result["prompts"]["measured"]
-    table = Table(f"{_measure_word(result)} on {measured} prompts that nothing was learned from")
+    table = LiteralTable(
+        f"{_measure_word(result)} on {measured} prompts that nothing was learned from"
+    )
     for column in ("who judges", "gold [95 %]", "less best single [95 %]", "calls"):
         table.column(column, justify="left" if column == "who judges" else "right")
     for name in _order(rows):
@@ -217,8 +234,9 @@ def _order(rows: Mapping[str, Any]) -> list[str]:
     """The routed ways, then all others from good to bad, the two bounds last."""
     first = [name for name in (ROUTED, COMMITTEE) if name in rows]
     last = [PERFECT, ORACLE]
-    rest = sorted((n for n in rows if n not in (*first, *last)), key=lambda n: -rows[n]["gold"])
-    return [*first, *rest, *last]
+    others = [name for name in rows if name not in (*first, *last)]
+    best_first = sorted(others, key=lambda name: -rows[name]["gold"])
+    return [*first, *best_first, *last]
 
 
 def _called(name: str, best: Mapping[str, Any]) -> str:
@@ -228,7 +246,7 @@ def _called(name: str, best: Mapping[str, Any]) -> str:
     return f"{name} (*)" if name == best["test"] else name
 
 
-def notes(best: Mapping[str, Any]) -> str:
+def table_notes(best: Mapping[str, Any]) -> str:
     """What the marks of the table mean."""
     here = f"(*) {best['test']}: the best here, in hindsight"
     if best["train"] is None:

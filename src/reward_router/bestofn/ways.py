@@ -69,7 +69,7 @@ class Chosen:
 
 
 @dataclass
-class Learned:
+class LearningCost:
     """What learning took: payoffs given, calls made (of them for labels), responses judged."""
 
     payoffs: int = 0
@@ -151,32 +151,38 @@ class Way:
 
     # learning
 
-    def learn(self, items: Sequence[Item], context_BD: Float) -> Learned:
+    def learn(self, items: Sequence[Item], context_BD: Float) -> LearningCost:
         """One pass: every train prompt is routed, judged and paid for once."""
-        learned = Learned()
+        learned = LearningCost()
         size = self.config.train.batch_prompts
         session = self._session(self.router, "train")
+
         # By key: the same seed visits the same prompts in the same order in every way of judging.
-        order = keyed.rng(self.config.seed, "data", 0, "bestofn").permutation(len(items)).tolist()
+        draw = keyed.rng(self.config.seed, "data", 0, "bestofn")
+        order = draw.permutation(len(items)).tolist()
         for step, start in enumerate(range(0, len(items), size)):
             rows = order[start : start + size]
             unjudged = self._batch([items[row] for row in rows], context_BD[rows], step)
             batch = session.judge(unjudged)
-            learned.payoffs += len(session.learn(batch))
+            payoffs = session.learn(batch)
+
+            learned.payoffs += len(payoffs)
             self._count(batch, learned)
         return learned
 
-    def _count(self, batch: Batch, learned: Learned) -> None:
+    def _count(self, batch: Batch, learned: LearningCost) -> None:
         """What judging this batch took, and which arms answered."""
+        failed = batch.verdicts.failed
         for unit, decision in enumerate(batch.decisions):
             name = decided_by(decision)
             learned.shares[name] = learned.shares.get(name, 0) + 1
             # -1 until its first answer: an arm that only ever failed is not chosen at test time.
             answers_before = self._answers.get(name, -1)
-            if unit in batch.verdicts.failed:
+            if unit in failed:
                 self._answers[name] = answers_before
             else:
                 self._answers[name] = max(answers_before, 0) + 1
+
         statuses = [call.status for call in batch.verdicts.calls]
         learned.calls += sum(status not in NOT_ASKED for status in statuses)
         learned.labels += statuses.count("label")
@@ -195,7 +201,8 @@ class Way:
         return gold_of_best(spoken(score_N, item), item.gold_N)
 
     def _neg_loss(self, item: Item, score_N: Float) -> float | None:
-        if self.loss is None or not np.isfinite(score_N).any():
+        nothing_said = not np.isfinite(score_N).any()
+        if self.loss is None or nothing_said:
             return None
         best = int(np.nanargmax(spoken(score_N, item)))
         [loss] = self.loss([item.prompt], [item.responses[best]])
@@ -290,6 +297,7 @@ def spoken(score_N: Float, item: Item) -> Float:
     is_scored_N = open_N & np.isfinite(score_N)
     if is_scored_N.any():
         return np.where(is_scored_N, score_N, np.nan)
+    # Nothing said: any response that may be chosen is as good as another.
     return np.where(open_N, 0.0, np.nan)
 
 
@@ -300,7 +308,8 @@ def gold_of_choices(scores: Sequence[Float], items: Sequence[Item]) -> Float:
     """
     golds = []
     for score_N, item in zip(scores, items, strict=True):
-        gold = gold_of_best(spoken(score_N, item), item.gold_N)
+        open_score_N = spoken(score_N, item)
+        gold = gold_of_best(open_score_N, item.gold_N)
         golds.append(np.nan if gold is None else gold)
     return np.array(golds)
 
@@ -311,8 +320,10 @@ def pick(score_N: Float, item: Item, seed: int) -> int:
     It is drawn by key among those that share the best score, so that places do not count.
     """
     open_score_N = spoken(score_N, item)
-    best = np.flatnonzero(open_score_N == np.nanmax(open_score_N))
-    draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
+    highest = np.nanmax(open_score_N)
+    best = np.flatnonzero(open_score_N == highest)
+
     # Drawn and not the first one: places would count where many responses tie.
+    draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
     place = int(draw * len(best))
     return int(best[place])

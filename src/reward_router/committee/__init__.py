@@ -9,24 +9,30 @@ from reward_router.committee.budget import PricePacer
 from reward_router.committee.calibrate import Calibrator
 from reward_router.committee.committee import PRICE, Committee
 from reward_router.committee.dawid_skene import DawidSkene
-from reward_router.committee.gate import Choice, Gate
+from reward_router.committee.gate import CommitteeChoice, GateVerdict
 from reward_router.committee.labels import LabelPolicy, ask_label, label_value
 from reward_router.committee.online import OnlineCommittee, Refit
 from reward_router.committee.promise import Promise
-from reward_router.committee.respond import Panel, Ranking, judge_responses, pair_weights, rank
+from reward_router.committee.respond import (
+    PromptEvidence,
+    Ranking,
+    judge_responses,
+    pair_weights,
+    rank,
+)
 
 __all__ = [
     "PRICE",
     "Calibrator",
-    "Choice",
     "Committee",
+    "CommitteeChoice",
     "DawidSkene",
-    "Gate",
+    "GateVerdict",
     "LabelPolicy",
     "OnlineCommittee",
-    "Panel",
     "PricePacer",
     "Promise",
+    "PromptEvidence",
     "Ranking",
     "Refit",
     "ask_label",

@@ -78,7 +78,11 @@ def uwo(scores_NK: ArrayLike, calibrator: Calibrator | None, penalty: float = 1.
     if not penalty >= 0:
         raise InputError(f"penalty must be >= 0, got {penalty}")
     values = calibrated_scores(scores_NK, calibrator)
-    return _reduce(np.nanmean, values) - penalty * _reduce(np.nanvar, values)
+
+    # Where the arms disagree, a high mean is less to be believed.
+    mean_N = _reduce(np.nanmean, values)
+    variance_N = _reduce(np.nanvar, values)
+    return mean_N - penalty * variance_N
 
 
 def _reduce(function: Callable[..., Float], values_NK: Float) -> Float:

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from reward_router.committee.lda import SPENT, prefix_solve
-from reward_router.committee.plan import Plan
+from reward_router.committee.plan import CommitteePlan
 from reward_router.committee.stop import at_price
 from reward_router.types import Float
 
 MOST_SETS = 1 << 16
 
 
-class Step(NamedTuple):
+class AskedSoFar(NamedTuple):
     """What a set of arms implies: weights on their calibrated verdicts, and who would be next."""
 
     arms: tuple[int, ...]
@@ -29,18 +29,18 @@ class Step(NamedTuple):
     following: int | None
 
 
-class Asker:
-    """Reads a `Plan` by sets of arms, and keeps what it computed.
+class StageReader:
+    """Reads a `CommitteePlan` by sets of arms, and keeps what it computed.
 
     Arms are columns of the plan here, not indices.
     """
 
-    def __init__(self, plan: Plan, cost_K: Float) -> None:
+    def __init__(self, plan: CommitteePlan, cost_K: Float) -> None:
         """Keep the plan; sets are solved when they first come up."""
         self._plan = plan
         self._cost_K = cost_K
         self._curves = plan.calibrator.curves()
-        self._steps: dict[tuple[int, frozenset[int]], Step] = {}
+        self._steps: dict[tuple[int, frozenset[int]], AskedSoFar] = {}
         self._bounds: dict[float, list[float]] = {}
 
     def log_odds(self, asked: Mapping[int, float], row: int) -> float:
@@ -58,12 +58,14 @@ class Asker:
         if not asked or step.following is None:
             return step.following
 
+        # The bound at one price: an entry for each number of arms that have answered.
         bounds = self._at(price)
-        at_cap = len(asked) >= len(bounds)
-        done = at_cap or abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
-        return None if done else step.following
+        if len(asked) >= len(bounds):
+            return None
+        sure_enough = abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
+        return None if sure_enough else step.following
 
-    def step(self, arms: frozenset[int], row: int) -> Step:
+    def step(self, arms: frozenset[int], row: int) -> AskedSoFar:
         """Weights of a set of arms, and who would be next."""
         return self._step(row, arms)
 
@@ -103,7 +105,7 @@ class Asker:
 
         return self._bounds[price]
 
-    def _step(self, row: int, arms: frozenset[int]) -> Step:
+    def _step(self, row: int, arms: frozenset[int]) -> AskedSoFar:
         key = (row, arms)
         if key not in self._steps:
             # K arms have 2^K sets: the cache is emptied rather than grown
@@ -112,31 +114,31 @@ class Asker:
             self._steps[key] = self._solve(row, np.array(sorted(arms), dtype=np.int64))
         return self._steps[key]
 
-    def _solve(self, row: int, chosen: np.ndarray) -> Step:
+    def _solve(self, row: int, chosen: np.ndarray) -> AskedSoFar:
         plan = self._plan
-        z = self._plan.z_GK[row]
+        z = plan.z_GK[row]
         if chosen.size == 0:
-            return Step((), (), self._best(z, np.diagonal(plan.corr_KK), chosen))
+            return AskedSoFar((), (), self._best(z, np.diagonal(plan.corr_KK), chosen))
 
         block = plan.corr_KK[np.ix_(chosen, chosen)]
         cross = plan.corr_KK[:, chosen]
         # Near-duplicates make the block singular; so small a ridge changes no decision.
         ridged = block + 1e-9 * np.eye(chosen.size)
         # One factorisation serves both z and the cross-correlations.
-        solve = np.linalg.solve(ridged, np.column_stack([z[chosen], cross.T]))
+        both = np.column_stack([z[chosen], cross.T])
+        solved = np.linalg.solve(ridged, both)
 
         # what the others say beyond the chosen: z_k|S and R_kk|S
-        left = z - cross @ solve[:, 0]
-        explained = (cross * solve[:, 1:].T).sum(1)
+        left = z - cross @ solved[:, 0]
+        explained = (cross * solved[:, 1:].T).sum(1)
         var = np.diagonal(plan.corr_KK) - explained
+        following = self._best(left, var, chosen)
 
         # More arms than the plan's longest order: its last temperature holds.
         last = min(chosen.size, len(plan.temperature_T)) - 1
         scale = 2 / plan.sd_K[chosen] * plan.temperature_T[last]
         weight = prefix_solve(block, z[chosen], plan.signed) * scale
-
-        following = self._best(left, var, chosen)
-        return Step(tuple(map(int, chosen)), tuple(weight.tolist()), following)
+        return AskedSoFar(tuple(map(int, chosen)), tuple(weight.tolist()), following)
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:
         # better than a coin, or signed; and not explained by the chosen arms (no variance left)

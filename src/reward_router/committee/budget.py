@@ -18,7 +18,7 @@ from reward_router.types import State
 
 AIM = 0.998  # share of the budget that is aimed at
 HORIZON = 40.0  # items over which a debt is repaid
-MEMORY = 300.0  # items that the curve's own bias is averaged over
+MEMORY_PAIRS = 300.0  # items that the curve's own bias is averaged over
 SLACK = 0.004  # debt, as a share of what the budget allowed, that stops all second opinions
 SETTLED = 500  # items from which on that share is of what was allowed so far
 
@@ -86,7 +86,7 @@ class PricePacer:
         expected = float(np.interp(self.price, self.prices_L, self.cost_L))
         surprise = cost - expected
         # an exponential mean that starts as an ordinary one
-        rows = min(self.items + 10.0, MEMORY)
+        rows = min(self.items + 10.0, MEMORY_PAIRS)
         self.bias += (surprise - self.bias) / rows
 
         self.items += 1
@@ -96,11 +96,13 @@ class PricePacer:
         # -cost ascends, as np.interp needs it
         places = np.arange(len(self.cost_L))
         place = float(np.interp(-target, -self.cost_L, places))
+        # The last place has no right neighbour to go towards: it is read from the one before.
         low = min(int(place), len(self.prices_L) - 2)
 
         price = self.prices_L[low]
         width = self.prices_L[low + 1] - price
-        return float(price + width * (place - low))
+        share = place - low
+        return float(price + width * share)
 
     def state_dict(self) -> State:
         """What was spent, as arrays; the curve belongs to the fit."""

@@ -53,13 +53,17 @@ def fit_curves(
     ``used_PK`` is 1 where the row counts and 0 where it does not. The problem is convex, so where
     the free b is negative the constrained one is 0.
     """
-    free = _newton(rank_PK - 0.5, right_PK, used_PK, prior, slope_precision)
-    if (free[1] >= 0).all():
-        return free
+    free_level, free_slope = _newton(rank_PK - 0.5, right_PK, used_PK, prior, slope_precision)
+    allowed = free_slope >= 0
+    if allowed.all():
+        return free_level, free_slope
+
     # with b = 0 the level alone is fitted
-    flat = _newton(np.zeros_like(rank_PK), right_PK, used_PK, prior, slope_precision)
+    no_rank_PK = np.zeros_like(rank_PK)
+    flat_level, _ = _newton(no_rank_PK, right_PK, used_PK, prior, slope_precision)
     # An arm whose slope was held at 0 needs the level that is best with that slope.
-    return np.where(free[1] >= 0, free[0], flat[0]), np.maximum(free[1], 0.0)
+    level = np.where(allowed, free_level, flat_level)
+    return level, np.maximum(free_slope, 0.0)
 
 
 def _newton(
@@ -77,12 +81,14 @@ def _newton(
         p_0 = sigmoid(a)
         error_PK = (right_PK - p_PK) * used_PK
         curve_PK = p_PK * (1 - p_PK) * used_PK
+
         # gradient of the log posterior, then its negative Hessian
         grad_a = error_PK.sum(0) + prior * (0.5 - p_0)
         grad_b = (error_PK * u_PK).sum(0) - precision * b
         aa = curve_PK.sum(0) + prior * p_0 * (1 - p_0)
         ab = (curve_PK * u_PK).sum(0)
         bb = (curve_PK * u_PK**2).sum(0) + precision
+
         # All ranks alike make the Hessian singular.
         det = np.maximum(aa * bb - ab**2, 1e-12)
         step_a = (bb * grad_a - ab * grad_b) / det
@@ -90,12 +96,18 @@ def _newton(
         # clipped, so that a start far away cannot overshoot
         a = a + np.clip(step_a, -2, 2)
         b = b + np.clip(step_b, -4, 4)
+
         largest_a = np.abs(step_a).max(initial=0)
         largest_b = np.abs(step_b).max(initial=0)
         if max(largest_a, largest_b) < 1e-9:
             break
 
     return a, b
+
+
+def _without_gaps(margins_PK: Float) -> Float:
+    """Finite margins with 0 where a score is missing: a tie, which carries no evidence."""
+    return np.where(np.isnan(margins_PK), 0.0, margins_PK)
 
 
 class Calibrator:
@@ -159,16 +171,24 @@ class Calibrator:
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
         # a missing score becomes a margin of 0, which counts for nothing
-        size = np.nan_to_num(np.abs(margins))
+        size = np.abs(_without_gaps(margins))
         used = (size > 0).astype(np.float64)
         # A tie is neither right nor wrong: `used` leaves it out.
-        right = ((margins > 0) == label[:, None]).astype(np.float64)
+        names_first = margins > 0
+        right = (names_first == label[:, None]).astype(np.float64)
 
-        knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
-        ranks = [np.interp(size[:, k], *knots[k]) for k in range(self.n_arms)]
+        # Sizes count by their rank among the arm's own: arms differ in the unit of their scores.
+        knots = []
+        ranks = []
+        for k in range(self.n_arms):
+            size_P = size[:, k]
+            arm_knots = rank_knots(size_P)
+            knots.append(arm_knots)
+            ranks.append(np.interp(size_P, *arm_knots))
         rank = np.stack(ranks, axis=1)
-        # a rank among fewer than MIN_DISTINCT sizes says little: such an arm gets no slope
-        # An arm that grades in few steps, such as a verifier's 0 and 1.
+
+        # An arm that grades in few steps, such as a verifier's 0 and 1, gets no slope:
+        # a rank among fewer than MIN_DISTINCT sizes says little.
         flat = np.array([values.size < MIN_DISTINCT for values, _ in knots])
         rank[:, flat] = 0.5
 
@@ -182,12 +202,15 @@ class Calibrator:
 
         It serves discriminants that may weigh an arm negatively.
         """
-        size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
-        knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
-        used = (size > 0).sum(0).astype(np.int64)
-        # equation (2) with a = 1 and b = 1.2
-        self._set(np.ones(self.n_arms), np.full(self.n_arms, 1.2), used, knots)
+        margins = check_margins(margins_PK, self.n_arms)
+        size_PK = np.abs(_without_gaps(margins))
+        knots = [rank_knots(size_PK[:, k]) for k in range(self.n_arms)]
+        used_K = (size_PK > 0).sum(0).astype(np.int64)
 
+        # equation (2) with a = 1 and b = 1.2
+        level_K = np.ones(self.n_arms)
+        slope_K = np.full(self.n_arms, 1.2)
+        self._set(level_K, slope_K, used_K, knots)
         return self
 
     def fit_scaled(self, margins_PK: ArrayLike) -> Self:
@@ -195,10 +218,12 @@ class Calibrator:
 
         x is cut off at the largest margin seen.
         """
-        size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
+        margins = check_margins(margins_PK, self.n_arms)
+        size = np.abs(_without_gaps(margins))
         used = (size > 0).sum(0)
-        scale_K = np.sqrt((size**2).sum(0) / np.maximum(used, 1))
-        scale_K = np.where(used > 0, scale_K, 1.0)
+        mean_square_K = (size**2).sum(0) / np.maximum(used, 1)
+        # An arm that never spoke has no scale; 1 keeps the division harmless.
+        scale_K = np.where(used > 0, np.sqrt(mean_square_K), 1.0)
         largest_K = np.where(used > 0, size.max(0, initial=0.0), 1.0)
 
         # a curve through (0, 0) and (largest, largest / scale): linear, since a + b (r - 1/2) = r
@@ -209,17 +234,21 @@ class Calibrator:
             knots.append((sizes, values))
 
         half_K = np.full(self.n_arms, 0.5)
-        self._set(half_K, np.ones(self.n_arms), used.astype(np.int64), knots)
+        one_K = np.ones(self.n_arms)
+        self._set(half_K, one_K, used.astype(np.int64), knots)
         return self
 
     def fit_sides(self, margins_PK: ArrayLike) -> Self:
         """No labels, no sizes: x = sign(margin)."""
-        margins = np.nan_to_num(check_margins(margins_PK, self.n_arms))
-        used = (margins != 0).sum(0).astype(np.int64)
+        margins = _without_gaps(check_margins(margins_PK, self.n_arms))
+        used_K = (margins != 0).sum(0).astype(np.int64)
+        # Without sizes there is nothing to rank.
         knots = [rank_knots(np.zeros(0))] * self.n_arms
 
         # equation (2) with a = 1 and b = 0
-        self._set(np.ones(self.n_arms), np.zeros(self.n_arms), used, knots)
+        level_K = np.ones(self.n_arms)
+        slope_K = np.zeros(self.n_arms)
+        self._set(level_K, slope_K, used_K, knots)
         return self
 
     def log_odds(self, margins_PK: ArrayLike) -> Float:
@@ -227,18 +256,28 @@ class Calibrator:
 
         They are 0 for ties, missing scores and arms that were not fitted.
         """
-        margins = check_margins(margins_PK, self.n_arms)
-        return np.stack([self.curve(k, margins[:, k]) for k in range(self.n_arms)], axis=1)
+        margins = _without_gaps(check_margins(margins_PK, self.n_arms))
+        size = np.abs(margins)
+        rank = np.empty(size.shape)
+        for k, knots in enumerate(self._knots):
+            rank[:, k] = np.interp(size[:, k], *knots)
+
+        level = self.intercept_K + self.slope_K * (rank - 0.5)  # equation (1)
+        return np.asarray(np.sign(margins) * np.maximum(level, 0.0))  # equation (2)
 
     def curve(self, arm: int, margins: ArrayLike) -> Float:
         """Signed log-odds of one arm for margins of any shape; NaN and 0 give 0."""
         clean = np.nan_to_num(np.asarray(margins, dtype=np.float64))
         side = np.sign(clean)
-        rank = np.interp(np.abs(clean), *self._knots[arm])
+        size = np.abs(clean)
+
+        # Ranks and not sizes: arms differ in the unit of their scores.
+        rank = np.interp(size, *self._knots[arm])
         a = self.intercept_K[arm]
         b = self.slope_K[arm]
 
         level = a + b * (rank - 0.5)  # equation (1)
+        # A level below 0 would turn the arm's verdict round.
         return np.asarray(side * np.maximum(level, 0.0))  # equation (2)
 
     def response_values(self, scores_N: ArrayLike, arm: int) -> Float:

@@ -1,9 +1,9 @@
 """Ask one arm, look at its margin, ask the next only where that is worth its price.
 
 `Committee` is the public face: settings in, labelled margins to `fit`, then whole tables at once
-(`judge`) or one unit at a time (`next`, `posterior`). What a fit learns is a `Plan`; whether it may
-play is a `Gate`; an arm that may only say no is a veto. Leaves out: position bias (sides must be
-drawn at random) and text (it never sees any).
+(`judge`) or one unit at a time (`next`, `posterior`). What a fit learns is a `CommitteePlan`;
+whether it may play is a `GateVerdict`; an arm that may only say no is a veto. Leaves out: position
+bias (sides must be drawn at random) and text (it never sees any).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,29 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reward_router.committee.ask import Asker
+from reward_router.committee.ask import StageReader
 from reward_router.committee.budget import PricePacer
 from reward_router.committee.fit import WEIGHTS, fit_plan
-from reward_router.committee.gate import RULES, Choice, Gate, chosen_weights, signed_wins
+from reward_router.committee.gate import (
+    GATE_RULES,
+    CommitteeChoice,
+    GateVerdict,
+    chosen_weights,
+    signed_wins,
+)
 from reward_router.committee.labelled import (
-    Labelled,
+    LabelledRows,
     check_labels,
     check_margins,
     check_sides,
     encode,
     labelled_rows,
 )
-from reward_router.committee.plan import Plan, paced_walk, walk
+from reward_router.committee.plan import CommitteePlan, paced_walk, walk
 from reward_router.committee.promise import Promise, promised, set_aside
 from reward_router.committee.state import plan_arrays, plan_from
 from reward_router.committee.stop import sigmoid
-from reward_router.committee.trial import Setting, best_single, credit
+from reward_router.committee.trial import Setting, best_single, signed_credit
 from reward_router.errors import InputError
 from reward_router.types import Float, Int, State
 
@@ -100,8 +106,8 @@ class Committee:
             )
         if not price >= 0 or not np.isfinite(price) or max_calls < 1:
             raise InputError(f"price must be >= 0 and max_calls >= 1, got {price} and {max_calls}")
-        if gate != "off" and gate not in RULES:
-            raise InputError(f"gate must be one of {', '.join(RULES)}, off; got {gate!r}")
+        if gate != "off" and gate not in GATE_RULES:
+            raise InputError(f"gate must be one of {', '.join(GATE_RULES)}, off; got {gate!r}")
         if weights != "auto" and weights not in WEIGHTS:
             raise InputError(f"weights must be one of auto, {', '.join(WEIGHTS)}; got {weights!r}")
         if max_error is not None and not 0 < max_error < 0.5:
@@ -134,11 +140,11 @@ class Committee:
         self.budget = budget
         self.voters = np.array([k for k in range(cost.size) if k not in self.vetoes])
         self.single = int(self.voters[0])
-        self.gate: Gate | None = None
-        self.free: Gate | None = None
-        self.choice: Choice | None = None
+        self.gate: GateVerdict | None = None
+        self.free: GateVerdict | None = None
+        self.choice: CommitteeChoice | None = None
         self.promise: Promise | None = None
-        self.fallback: Plan | None = None
+        self.fallback: CommitteePlan | None = None
         self.barred = False
         self.categories: tuple[str, ...] = ()
         self.veto_log_odds = np.full(len(self.vetoes), np.log(VETO_TRUST[0] / VETO_TRUST[1]))
@@ -147,9 +153,9 @@ class Committee:
         self._relative = cost[self.voters] / self._unit
         self._take_plan(None)
 
-    def _take_plan(self, plan: Plan | None) -> None:
+    def _take_plan(self, plan: CommitteePlan | None) -> None:
         self.plan = plan
-        self._asker = None if plan is None else Asker(plan, self._relative)
+        self._asker = None if plan is None else StageReader(plan, self._relative)
 
     @property
     def n_arms(self) -> int:
@@ -190,8 +196,10 @@ class Committee:
         """
         if self.plan is None or not self.playing:
             return (*self.vetoes, self.single)
+        # Row 0 is the order without a category; -1 fills it up behind its end.
         columns = self.plan.order_GT[0]
-        return (*self.vetoes, *(int(self.voters[k]) for k in columns if k >= 0))
+        asked = [int(self.voters[k]) for k in columns if k >= 0]
+        return (*self.vetoes, *asked)
 
     def fit(  # noqa: PLR0913 - the signature is public
         self,
@@ -269,10 +277,17 @@ class Committee:
         if self.weights_rule != "auto":
             return [(self.weights_rule,)]
         if origin == "stream":
-            return [tuple(name for name in WEIGHTS if not (self.barred and name == "signed"))]
-        return [("signed",), ("safe",)] if self.free is not None and self.free.open else [("safe",)]
+            # Signed weights that were taken away do not compete again.
+            allowed = [name for name in WEIGHTS if not (self.barred and name == "signed")]
+            return [tuple(allowed)]
 
-    def _fit_one_of(self, candidates: tuple[str, ...], data: Labelled, setting: Setting) -> None:
+        # Labels of other sets: signed weights only where they won on sources left out.
+        may_be_signed = self.free is not None and self.free.open
+        return [("signed",), ("safe",)] if may_be_signed else [("safe",)]
+
+    def _fit_one_of(
+        self, candidates: tuple[str, ...], data: LabelledRows, setting: Setting
+    ) -> None:
         """Choose among the candidates out of fold, and fit the chosen one on everything.
 
         A plan without signed weights is kept beside it.
@@ -315,15 +330,18 @@ class Committee:
         if self.plan is None or self.fallback is None or not self.playing:
             return None
 
+        # Both plans walk the same row at the same price, so only their weights make a difference.
         row_1K = np.asarray(margins_K, dtype=np.float64)[None]
         margins = check_margins(row_1K, self.n_arms)[:, self.voters]
         code = encode(None if category is None else [category], self.categories, 1)
         price = self.price * self._unit
-        sign = np.where([label], 1.0, -1.0)
         ours, _ = walk(self.plan, margins, code, price)
         theirs, _ = walk(self.fallback, margins, code, price)
 
-        return float(credit(ours, sign)[0] - credit(theirs, sign)[0])
+        sign = np.where([label], 1.0, -1.0)
+        our_credit = signed_credit(ours, sign)[0]
+        their_credit = signed_credit(theirs, sign)[0]
+        return float(our_credit - their_credit)
 
     def fall_back(self) -> None:
         """Judge without signed weights from now on, in every later fit as well."""
@@ -339,15 +357,18 @@ class Committee:
 
         Without a max_error these are the ones that are exactly 1/2.
         """
+        # Clipped, so that a probability of exactly 0 or 1 has finite log-odds.
         prob = np.clip(np.asarray(prob_P, dtype=np.float64), 1e-15, 1 - 1e-15)
-        # Clipped above, so that a probability of exactly 0 or 1 has finite log-odds.
-        sure = np.abs(np.log(prob / (1 - prob)))
+        log_odds = np.log(prob / (1 - prob))
+        sure = np.abs(log_odds)
         if self.max_error is None:
             return np.asarray(sure == 0)
 
+        # Without labels nothing can be promised, so nothing is answered.
         threshold = float("inf") if self.promise is None else self.promise.threshold
         # a pair that meets the threshold up to rounding is answered
-        return np.asarray(sure < threshold * (1 - 1e-12) - SURE)
+        needed = threshold * (1 - 1e-12) - SURE
+        return np.asarray(sure < needed)
 
     def pacer(self) -> PricePacer:
         """A fresh pacer for live decisions.
@@ -359,15 +380,19 @@ class Committee:
             raise InputError("pacing needs a budget and a fitted committee")
         # the plan's prices and costs are in units of the mean arm
         prices_L = self.plan.prices_L / self._unit
-        return PricePacer(self.budget, prices_L, self.plan.cost_L * self._unit)
+        cost_L = self.plan.cost_L * self._unit
+        return PricePacer(self.budget, prices_L, cost_L)
 
     def _fit_vetoes(self, margins_PK: Float, sign_P: Float) -> None:
         for i, arm in enumerate(self.vetoes):
-            verdict = np.sign(np.nan_to_num(margins_PK[:, arm])) * sign_P
-            right = VETO_TRUST[0] + (verdict > 0).sum()
-            wrong = VETO_TRUST[1] + (verdict < 0).sum()
+            side_P = np.sign(np.nan_to_num(margins_PK[:, arm]))
+            verdict_P = side_P * sign_P
+            # Counts start from a little trust, so that a veto without labels already speaks.
+            right = VETO_TRUST[0] + (verdict_P > 0).sum()
+            wrong = VETO_TRUST[1] + (verdict_P < 0).sum()
+            log_odds = float(np.log(right / wrong))
             # a veto that is wrong more often than right is ignored, not turned round
-            self.veto_log_odds[i] = max(float(np.log(right / wrong)), 0.0)
+            self.veto_log_odds[i] = max(log_odds, 0.0)
 
     def judge(
         self,
@@ -384,31 +409,35 @@ class Committee:
         margins = check_margins(margins_PK, self.n_arms)
         asked = np.zeros(margins.shape, dtype=bool)
         vote = margins[:, self.voters]
-        if self.plan is not None and self.playing:
-            category = encode(categories, self.categories, len(margins))
-            if price is None and self.budget is not None:
-                cost = self.costs[self.voters]
-                log_odds, asked[:, self.voters] = paced_walk(
-                    self.plan, vote, category, self.pacer(), cost, self._unit
-                )
-            else:
-                unit_price = (self.price if price is None else price) * self._unit
-                log_odds, asked[:, self.voters] = walk(self.plan, vote, category, unit_price)
-        else:
+        if self.plan is None or not self.playing:
             asked[:, self.single] = True
             log_odds = self._alone(vote)
+            return self._after_vetoes(margins, log_odds, asked)
 
+        category = encode(categories, self.categories, len(margins))
+        if price is None and self.budget is not None:
+            # A budget is a price that moves from row to row.
+            cost = self.costs[self.voters]
+            log_odds, asked[:, self.voters] = paced_walk(
+                self.plan, vote, category, self.pacer(), cost, self._unit
+            )
+        else:
+            given = self.price if price is None else price
+            unit_price = given * self._unit
+            log_odds, asked[:, self.voters] = walk(self.plan, vote, category, unit_price)
         return self._after_vetoes(margins, log_odds, asked)
 
     def ungated(self, margins_PK: ArrayLike, categories: Sequence[str] | None = None) -> Float:
         """(P,) P(a better) of the fitted voters whatever the gate says; 1/2 before a fit."""
         margins = check_margins(margins_PK, self.n_arms)
+        n_rows = len(margins)
         if self.plan is None:
-            return np.full(len(margins), 0.5)
+            return np.full(n_rows, 0.5)
 
-        category = encode(categories, self.categories, len(margins))
+        category = encode(categories, self.categories, n_rows)
+        voter_margins = margins[:, self.voters]
         price = self.price * self._unit
-        log_odds, _ = walk(self.plan, margins[:, self.voters], category, price)
+        log_odds, _ = walk(self.plan, voter_margins, category, price)
         return sigmoid(log_odds)
 
     def _alone(self, vote_PK: Float) -> Float:
@@ -463,6 +492,7 @@ class Committee:
         """P(a better) given the margins of the arms asked; 1/2 before any. O(asked)."""
         log_odds = self.refusal(asked)
         votes = self._votes(asked)
+        # A veto that refused has the last word: votes count where none did.
         if log_odds == 0 and votes:
             if self._asker is not None and self.playing:
                 log_odds = self._asker.log_odds(votes, self._row(category))
@@ -504,20 +534,27 @@ class Committee:
         if self._asker is None or not self.playing:
             if not arms:
                 return {}
-            return {self.single if self.single in arms else arms[0]: 1.0}
+            counts = self.single if self.single in arms else arms[0]
+            return {counts: 1.0}
 
         columns = frozenset(self._column[k] for k in arms)
         step = self._asker.step(columns, self._row(category))
-        weighted = zip(step.arms, step.weights, strict=True)
-        return {int(self.voters[column]): weight for column, weight in weighted}
+        weight_of = {}
+        for column, weight in zip(step.arms, step.weights, strict=True):
+            weight_of[int(self.voters[column])] = weight
+        return weight_of
 
     def following(self, arms: Sequence[int], category: str | None = None) -> int | None:
         """Who would be asked after these voters if nothing stopped before; None: nobody adds."""
         if self._asker is None or not self.playing:
             return None if arms else self.single
+
+        # The plan numbers voters by column; arms outside of it are vetoes.
         columns = frozenset(self._column[k] for k in arms)
-        column = self._asker.step(columns, self._row(category)).following
-        return None if column is None else int(self.voters[column])
+        step = self._asker.step(columns, self._row(category))
+        if step.following is None:
+            return None
+        return int(self.voters[step.following])
 
     def bound(self, n_asked: int, price: float | None = None) -> float:
         """|log-odds| at which the answer stands after ``n_asked`` >= 1 voters.
@@ -538,7 +575,9 @@ class Committee:
         total = 0.0
         for trust, arm in zip(self.veto_log_odds, self.vetoes, strict=True):
             margin = asked.get(arm, 0.0)
-            total += trust * ((margin > 0) - (margin < 0))
+            # 1 for a, -1 for b, and 0 where the veto has nothing against either, NaN included.
+            side = (margin > 0) - (margin < 0)
+            total += trust * side
         return float(total)
 
     def _row(self, category: str | None) -> int:
@@ -577,29 +616,34 @@ class Committee:
 
         Its numbers of arms and vetoes must be these.
         """
-        arms = int(state["n_arms"])
-        vetoes = state["veto_log_odds"].shape
-        if arms != self.n_arms or vetoes != (len(self.vetoes),):
+        # Everything that may not fit is read before anything is changed.
+        n_arms = int(state["n_arms"])
+        veto_shape = state["veto_log_odds"].shape
+        if n_arms != self.n_arms or veto_shape != (len(self.vetoes),):
             raise InputError(
-                f"state of {arms} arms, {len(state['veto_log_odds'])} vetoes "
+                f"state of {n_arms} arms, {len(state['veto_log_odds'])} vetoes "
                 f"does not fit {self.n_arms}, {len(self.vetoes)}"
             )
-
         plan = plan_from(state, len(self.voters))
-        second = {
-            name.removeprefix("fallback."): value
-            for name, value in state.items()
-            if name.startswith("fallback.")
-        }
+        prefix = "fallback."
+        second = {}
+        for name, value in state.items():
+            if name.startswith(prefix):
+                second[name.removeprefix(prefix)] = value
+
         self.single = int(state["single"])
         self.veto_log_odds = np.array(state["veto_log_odds"], dtype=np.float64)
         self.categories = tuple(map(str, state["categories"]))
-        self.gate = Gate.of(state["gate"]) if len(state["gate"]) else None
+        self.gate = GateVerdict.of(state["gate"]) if len(state["gate"]) else None
+        # States of earlier versions have neither a promise nor a bar.
         self.promise = Promise.of(state["promise"]) if len(state.get("promise", ())) else None
         self.barred = bool(state.get("barred", False))
-        self.choice = Choice.of(state)
+        self.choice = CommitteeChoice.of(state)
         self.fallback = plan_from(second, len(self.voters))
-        self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
+
+        # A discount that the gate chose holds until the next fit.
+        discount = 1.0 if self.choice is None else self.choice.discount
+        self.price = self.asked_price * discount
         self._take_plan(plan)
 
 

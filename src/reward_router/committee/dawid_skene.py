@@ -101,14 +101,18 @@ class DawidSkene:
         if len(label) < self.min_labels:
             return self.status
 
+        # 1 where right, 0 where wrong, 1/2 for a tie.
         sign = np.where(label, 1.0, -1.0)
-        vote_P = 0.5 + 0.5 * np.sign(self.posterior(margins) - 0.5) * sign
-        right_PK = 0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * sign[:, None]
+        vote_side_P = np.sign(self.posterior(margins) - 0.5)
+        arm_side_PK = np.sign(np.nan_to_num(margins))
+        vote_P = 0.5 + 0.5 * vote_side_P * sign
+        right_PK = 0.5 + 0.5 * arm_side_PK * sign[:, None]
+
         vote = float(vote_P.mean())
         best = float(right_PK.mean(0).max())
         # as confident where it is wrong as where it is right: only labels can tell
-        self.status = "dropped" if vote < max(FLOOR, best - SHORTFALL) else "confirmed"
-
+        least = max(FLOOR, best - SHORTFALL)
+        self.status = "dropped" if vote < least else "confirmed"
         return self.status
 
     def state_dict(self) -> State:
@@ -117,8 +121,11 @@ class DawidSkene:
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; InputError (and no change) where the number of arms differs."""
-        if state["accuracy_K"].shape != (self.n_arms,):
+        shape = state["accuracy_K"].shape
+        if shape != (self.n_arms,):
             raise InputError(f"state of {len(state['accuracy_K'])} arms does not fit {self.n_arms}")
         accuracy_K = np.array(state["accuracy_K"], dtype=np.float64)
-        self.status = str(state["status"])
+        status = str(state["status"])
+        # Set together, after everything was read.
+        self.status = status
         self.accuracy_K = accuracy_K

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.committee.calibrate import Calibrator
-from reward_router.committee.labelled import Labelled, assign_folds
+from reward_router.committee.labelled import LabelledRows, assign_folds
 from reward_router.committee.lda import (
     Moments,
     category_means,
@@ -29,8 +29,8 @@ from reward_router.committee.lda import (
     shrink_correlation,
     vote_moments,
 )
-from reward_router.committee.plan import Plan, path_of_rows
-from reward_router.committee.stop import PRICES, boundaries, log_loss, temperatures
+from reward_router.committee.plan import CommitteePlan, path_of_rows
+from reward_router.committee.stop import PRICE_GRID, boundaries, log_loss, temperatures
 from reward_router.types import Float, Int
 
 INNER_FOLDS = 4
@@ -41,7 +41,7 @@ WEIGHTS = ("safe", "signed", "mean", "vote")
 LARGEST_SCALE = 4.0
 
 
-class Shape(NamedTuple):
+class FitShape(NamedTuple):
     """What a fit may use: relative costs, the longest order, and what a verdict may weigh."""
 
     cost_K: Float
@@ -63,7 +63,7 @@ class Shape(NamedTuple):
         """The largest temperature."""
         return LARGEST_SCALE if self.weights == "mean" else 1.5
 
-    def calibrator(self, rows: Labelled) -> Calibrator:
+    def calibrator(self, rows: LabelledRows) -> Calibrator:
         """Curves of the labelled rows; ranks, scales or sides alone where the weights say so."""
         blank = Calibrator(rows.margins_PK.shape[1])
         if self.weights == "safe":
@@ -89,7 +89,7 @@ class Shape(NamedTuple):
         return order, prefix_weights(z_GK, corr_GKK, order, sd_K, self.signed)
 
 
-class Chosen(NamedTuple):
+class ValidatedOptions(NamedTuple):
     """What cross-validation chose: the correlations' intensity, and whether categories are used.
 
     ``path_PT`` holds the log-odds out of fold after 1..T arms.
@@ -100,33 +100,43 @@ class Chosen(NamedTuple):
     by_category: bool
 
 
-def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) -> Plan:
+def fit_plan(
+    data: LabelledRows, shape: FitShape, seed: int, prices_L: Float = PRICE_GRID
+) -> CommitteePlan:
     """Fit everything a committee needs from labelled rows.
 
     O(folds (P K^2 + intensities T K^2)) + the dynamic program.
     """
     random = data.take(data.random_P)
-    # Whole prompts are held out: rows of one prompt are alike.
-    folds = [_FoldFit(data, random, fold, shape) for fold in _fold_masks(data, seed)]
     sign = random.sign_P
+    # Whole prompts are held out: rows of one prompt are alike.
+    folds = [_FoldFit(data, random, held, shape) for held in _fold_masks(data, seed)]
+
     # neither correlations nor categories to choose between
     if shape.learns_little:
-        path = _assemble([f.paths((1.0,)) for f in folds], folds, len(sign))[0]
-        return _final(data, random, Chosen(path, 1.0, False), shape, prices_L)
+        paths_F = [fold.paths((1.0,)) for fold in folds]
+        path = _assemble(paths_F, folds, len(sign))[0]
+        return _final(data, random, ValidatedOptions(path, 1.0, False), shape, prices_L)
 
-    paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
+    # First the intensity of the correlations, without categories.
+    paths_F = [fold.paths(INTENSITIES) for fold in folds]
+    paths = _assemble(paths_F, folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
     # By what most rows see: few go beyond the first prefixes.
     best = int(np.argmin([loss.mean() for loss in losses]))
-    category_parts = [f.category_paths(INTENSITIES[best]) for f in folds]
-    by_category = _assemble(category_parts, folds, len(sign))[0]
-    # categories must gain more than one standard error
+    intensity = INTENSITIES[best]
+
+    # Then whether categories help at that intensity.
+    category_paths_F = [fold.category_paths(intensity) for fold in folds]
+    by_category = _assemble(category_paths_F, folds, len(sign))[0]
     gain = losses[best] - early_loss(by_category, sign)
-    clear = bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+    # categories must gain more than one standard error
+    standard_error = gain.std() / np.sqrt(len(gain))
+    clear = bool(gain.mean() > standard_error)
     use = clear and data.category_P.max(initial=-1) > 0
     path = by_category if use else paths[best]
 
-    return _final(data, random, Chosen(path, INTENSITIES[best], use), shape, prices_L)
+    return _final(data, random, ValidatedOptions(path, intensity, use), shape, prices_L)
 
 
 def early_loss(path_PT: Float, sign_P: Float) -> Float:
@@ -136,7 +146,7 @@ def early_loss(path_PT: Float, sign_P: Float) -> Float:
     return np.asarray(log_loss(scaled, sign_P).mean(axis=1))
 
 
-def _fold_masks(data: Labelled, seed: int) -> list[NDArray[np.bool_]]:
+def _fold_masks(data: LabelledRows, seed: int) -> list[NDArray[np.bool_]]:
     fold = assign_folds(data.group_P, INNER_FOLDS, seed)
     return [fold == f for f in range(INNER_FOLDS) if (fold == f).any() and (fold != f).any()]
 
@@ -145,15 +155,21 @@ class _FoldFit:
     """Curves and moments without one fold, and that fold's calibrated verdicts."""
 
     def __init__(
-        self, data: Labelled, random: Labelled, held: NDArray[np.bool_], shape: Shape
+        self, data: LabelledRows, random: LabelledRows, held: NDArray[np.bool_], shape: FitShape
     ) -> None:
         self.shape = shape
+
+        # What is learned, from the other folds.
         train = data.take(~held)
-        self.held_random = held[data.random_P]
         calibrator = shape.calibrator(train.take(train.random_P))
-        self.v_PK = calibrator.log_odds(train.margins_PK) * train.sign_P[:, None]
+        log_odds_PK = calibrator.log_odds(train.margins_PK)
+        # Turned so that + is right: then the moments need no label.
+        self.v_PK = log_odds_PK * train.sign_P[:, None]
         self.moment = shape.moments(self.v_PK, train.weight_P)
         self.category_P = train.category_P
+
+        # What is predicted: this fold's rows, and only those that were labelled at random.
+        self.held_random = held[data.random_P]
         test = random.take(self.held_random)
         self.x_PK = calibrator.log_odds(test.margins_PK)
         self.test_category_P = test.category_P
@@ -161,14 +177,14 @@ class _FoldFit:
     def paths(self, intensities: tuple[float, ...]) -> Float:
         """(I, P, T) held-out log-odds after 1..T arms for each intensity."""
         # All intensities go through one batched call.
-        corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
+        corr = np.stack([shrink_correlation(self.moment, intensity) for intensity in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
         order, weight = self.shape.order_and_weights(z, corr, self.moment.sd_K)
 
         paths = []
         for order_T, weight_TT in zip(order, weight, strict=True):
-            paths.append(prefix_log_odds(self.x_PK, order_T, weight_TT))
-
+            path_PT = prefix_log_odds(self.x_PK, order_T, weight_TT)
+            paths.append(path_PT)
         return np.stack(paths)
 
     def category_paths(self, intensity: float) -> Float:
@@ -179,9 +195,11 @@ class _FoldFit:
         z, order, weight = discriminants(
             self.v_PK, self.category_P, self.moment, intensity, True, self.shape
         )
-        seen = (self.test_category_P >= 0) & (self.test_category_P < len(z) - 1)
-        row = np.where(seen, self.test_category_P + 1, 0)
-
+        # Row 0 is the global order, and each category's follows.
+        n_categories = len(z) - 1
+        category_P = self.test_category_P
+        seen = (category_P >= 0) & (category_P < n_categories)
+        row = np.where(seen, category_P + 1, 0)
         return path_of_rows(self.x_PK, row, order, weight)[None]
 
 
@@ -194,28 +212,42 @@ def _assemble(parts: list[Float], folds: list["_FoldFit"], n_rows: int) -> Float
 
 
 def discriminants(
-    v_PK: Float, category_P: Int, moment: Moments, intensity: float, by_category: bool, shape: Shape
+    v_PK: Float,
+    category_P: Int,
+    moment: Moments,
+    intensity: float,
+    by_category: bool,
+    shape: FitShape,
 ) -> tuple[Float, Int, Float]:
     """z, order and weights: one row for everybody, and one a category where ``by_category``.
 
     A category in which no arm beats a coin takes the global z.
     """
     z = moment.z_K[None]
-    if by_category and category_P.max(initial=-1) >= 0:
+    has_categories = category_P.max(initial=-1) >= 0
+    if by_category and has_categories:
         seen = category_P >= 0
         n_categories = int(category_P.max()) + 1
         own = category_means(v_PK[seen], category_P[seen], n_categories, moment)
         # where no arm beats a coin in a category, the global order is the better guess
         some_arm = (own > 0).any(axis=1, keepdims=True)
-        z = np.vstack([z, np.where(some_arm, own, z)])
+        own_or_global = np.where(some_arm, own, z)
+        z = np.vstack([z, own_or_global])
 
+    # Correlations are of the arms and not of a category: few rows could not tell them.
     shrunk = shrink_correlation(moment, intensity)
     corr = np.repeat(shrunk[None], len(z), axis=0)
     order, weight = shape.order_and_weights(z, corr, moment.sd_K)
     return z, order, weight
 
 
-def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, prices_L: Float) -> Plan:
+def _final(
+    data: LabelledRows,
+    random: LabelledRows,
+    chosen: ValidatedOptions,
+    shape: FitShape,
+    prices_L: Float,
+) -> CommitteePlan:
     """Fit curves, moments and bounds on all rows, with what cross-validation chose."""
     temperature = temperatures(chosen.path_PT, random.sign_P, shape.limit)
     scaled = chosen.path_PT * temperature
@@ -232,7 +264,7 @@ def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, price
     bound = boundaries(steps, along, prices_L)
     cost = [_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))]
 
-    return Plan(
+    return CommitteePlan(
         calibrator,
         z_GK=z,
         corr_KK=shrink_correlation(moment, chosen.intensity),

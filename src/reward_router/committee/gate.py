@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from reward_router.committee.labelled import Labelled
+from reward_router.committee.labelled import LabelledRows
 from reward_router.committee.trial import (
     DISCOUNTS,
     OF_ALL,
@@ -26,7 +26,6 @@ from reward_router.committee.trial import (
     Trials,
     best_single,
     clustered_error,
-    credit,
     difference,
     discounted,
     nested_trials,
@@ -35,18 +34,17 @@ from reward_router.committee.trial import (
 from reward_router.types import Float, Int
 
 __all__ = [
-    "RULES",
-    "Choice",
-    "Gate",
+    "GATE_RULES",
+    "CommitteeChoice",
+    "GateVerdict",
     "best_single",
     "chosen_weights",
     "clustered_error",
-    "credit",
     "opens",
     "signed_wins",
 ]
 
-RULES = ("auto", "lower95", "noninferior", "mean")
+GATE_RULES = ("auto", "lower95", "noninferior", "mean")
 MARGIN = 0.01  # of non-inferiority: the accuracy that may be lost with confidence at most 95 %
 ENOUGH_LABELS = 100  # from here on the mean is believed by "auto"
 ERROR = 0.05
@@ -54,7 +52,7 @@ FLOOR = 0.005  # accuracy by which asking few arms may fall behind asking all of
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GateVerdict:
     """The verdict on the committee: accuracies out of fold, their difference and its lower bound.
 
     The bound is one-sided.
@@ -81,7 +79,7 @@ class Gate:
         ]
 
     @classmethod
-    def of(cls, numbers: Float) -> "Gate":
+    def of(cls, numbers: Float) -> "GateVerdict":
         """The gate that `numbers` wrote."""
         opened, committee, single, gain, lower, calls, n = map(float, numbers)
         return cls(bool(opened), committee, single, gain, lower, calls, int(n))
@@ -93,7 +91,7 @@ def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
     It goes by the gain out of fold, the gain's lower bound and the number of labels. "auto" asks
     for the bound while there are fewer than 100 labels, and for the mean from there on.
 
-    >>> [opens(rule, 0.012, -0.004, 60) for rule in RULES], opens("auto", 0.012, -0.004, 100)
+    >>> [opens(rule, 0.012, -0.004, 60) for rule in GATE_RULES], opens("auto", 0.012, -0.004, 100)
     ([False, False, True, True], True)
     """
     # the mean of few labels is too noisy to be believed
@@ -105,7 +103,7 @@ def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CommitteeChoice:
     """Which weights play, what each candidate was worth out of fold, and what every gate would say.
 
     ``table`` (candidates + 3, 5): accuracy, cost, calls, gain over the best single arm and its
@@ -121,7 +119,7 @@ class Choice:
     between: float
     discount: float = 1.0
 
-    def gate(self, rule: str) -> Gate:
+    def gate(self, rule: str) -> GateVerdict:
         """The gate of the chosen weights under a rule.
 
         "off" is never open: the committee then plays regardless.
@@ -129,7 +127,7 @@ class Choice:
         chosen = self.candidates.index(self.weights)
         accuracy, _, calls, gain, lower = self.table[chosen].tolist()
         opened = rule != "off" and opens(rule, gain, lower, self.labels)
-        return Gate(
+        return GateVerdict(
             open=opened,
             committee=accuracy,
             single=float(self.table[-1, 0]),
@@ -159,7 +157,7 @@ class Choice:
             "foldings": self.foldings,
             "error_of_foldings": self.between,
             "discount": self.discount,
-            "gates": {name: self.gate(name).open for name in RULES} | {"off": True},
+            "gates": {name: self.gate(name).open for name in GATE_RULES} | {"off": True},
             "candidates": figures,
         }
 
@@ -172,7 +170,7 @@ class Choice:
         }
 
     @classmethod
-    def of(cls, state: Any) -> "Choice | None":
+    def of(cls, state: Any) -> "CommitteeChoice | None":
         """The choice that `state` wrote; None where there was none."""
         if "choice.names" not in state:
             return None
@@ -190,8 +188,8 @@ class Choice:
 
 
 def chosen_weights(
-    data: Labelled, candidates: Sequence[str], setting: Setting, floor: bool = False
-) -> Choice:
+    data: LabelledRows, candidates: Sequence[str], setting: Setting, floor: bool = False
+) -> CommitteeChoice:
     """The candidate of the highest utility out of fold, all at one price.
 
     Utility is accuracy less the price of the candidate's calls. Weights of either sign must also be
@@ -236,7 +234,7 @@ def chosen_weights(
 
     between = _gap(at, weights, SINGLE, None, group_P).between
     foldings = at[SINGLE].right_PR.shape[1]
-    return Choice(
+    return CommitteeChoice(
         weights,
         tuple(candidates),
         np.array(rows),
@@ -259,12 +257,15 @@ def _behind(
 
     These are the mean of all arms, their vote, and one arm; the best of them counts.
     """
-    at = _at_stage(trials, candidates, stage)
-    discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
-    weights = _pick(at, candidates, discounted_setting, group_P)
+    at_stage = _at_stage(trials, candidates, stage)
+    # A discounted stage plays as if calls were cheaper, so it also has to choose at that price.
+    price = setting.price * DISCOUNTS[stage]
+    weights = _pick(at_stage, candidates, setting._replace(price=price), group_P)
+    chosen_accuracy = float(at_stage[weights].right_PR.mean())
 
-    accuracies = [float(trials[name].right_PR.mean()) for name in (*OF_ALL, SINGLE)]
-    return max(accuracies) - float(at[weights].right_PR.mean())
+    yardsticks = (*OF_ALL, SINGLE)
+    accuracies = [float(trials[name].right_PR.mean()) for name in yardsticks]
+    return max(accuracies) - chosen_accuracy
 
 
 def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int) -> str:
@@ -285,13 +286,20 @@ def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: 
 
 def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P: Int) -> Difference:
     """Paired difference of two candidates: of accuracies, or with a setting of utilities."""
-    price = 0.0 if setting is None else setting.price
-    ours_PR = trials[one].right_PR - price * trials[one].cost_PR
-    theirs_PR = trials[other].right_PR - price * trials[other].cost_PR
-    return difference(ours_PR, theirs_PR, group_P)
+    price = 0.0
+    if setting is not None:
+        price = setting.price
+    # Utility is accuracy less what the calls cost.
+    ours = trials[one]
+    theirs = trials[other]
+    our_utility_PR = ours.right_PR - price * ours.cost_PR
+    their_utility_PR = theirs.right_PR - price * theirs.cost_PR
+    return difference(our_utility_PR, their_utility_PR, group_P)
 
 
-def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> Gate | None:
+def signed_wins(
+    data: LabelledRows, source_P: Int, setting: Setting, seed: int
+) -> GateVerdict | None:
     """Do signed weights carry over to a source they were not fitted on?
 
     Each source is left out once. The gate is open iff on no source the signed committee is less
@@ -318,7 +326,7 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
     # one source on which they lose is enough to refuse them
     both = zip(signed, safe, strict=True)
     worst = min(float((ours.right_PR - theirs.right_PR).mean()) for ours, theirs in both)
-    return Gate(
+    return GateVerdict(
         open=lower > 0 and worst >= 0,
         committee=float(signed_P.mean()),
         single=float(safe_P.mean()),

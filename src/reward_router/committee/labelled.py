@@ -11,7 +11,7 @@ from reward_router.errors import InputError
 from reward_router.types import Float, Int
 
 
-class Labelled(NamedTuple):
+class LabelledRows(NamedTuple):
     """The rows of one fit.
 
     ``random_P`` marks labels drawn at random (others enter the moments only, by ``weight_P``).
@@ -24,9 +24,9 @@ class Labelled(NamedTuple):
     random_P: NDArray[np.bool_]
     weight_P: Float
 
-    def take(self, rows: NDArray[np.bool_]) -> "Labelled":
+    def take(self, rows: NDArray[np.bool_]) -> "LabelledRows":
         """The rows where the mask is true."""
-        return Labelled(
+        return LabelledRows(
             self.margins_PK[rows],
             self.label_P[rows],
             self.group_P[rows],
@@ -96,7 +96,7 @@ def labelled_rows(
     category_P: Int,
     weights: ArrayLike | None,
     random: ArrayLike | None,
-) -> Labelled:
+) -> LabelledRows:
     """Fill the defaults, and check lengths and weights.
 
     By default every row is its own group, has weight 1 and was drawn at random.
@@ -118,7 +118,7 @@ def labelled_rows(
     if not (np.isfinite(weight) & (weight >= 0)).all():
         raise InputError("weights must be finite and >= 0: they are inverse propensities")
 
-    return Labelled(margins_PK, label_P, np.asarray(group), category_P, drawn, weight)
+    return LabelledRows(margins_PK, label_P, np.asarray(group), category_P, drawn, weight)
 
 
 def encode(categories: Sequence[str] | None, names: tuple[str, ...], n_rows: int) -> Int:
@@ -139,7 +139,9 @@ def assign_folds(group_P: Int, n_folds: int, seed: int) -> Int:
     # folds are drawn by group, so that rows of one prompt stay together
     _, index = np.unique(group_P, return_inverse=True)
     n_groups = int(index.max()) + 1
-    fold = np.arange(n_groups) % n_folds
+    fold_G = np.arange(n_groups) % n_folds
+
     # keyed, so that a fit is the same whenever it is made
-    keyed.rng(seed, "data", n_folds, "folds").shuffle(fold)
-    return np.asarray(fold[index])
+    draw = keyed.rng(seed, "data", n_folds, "folds")
+    draw.shuffle(fold_G)
+    return np.asarray(fold_G[index])

@@ -102,15 +102,19 @@ class LabelStore:
         """Append one row scored by all arms; InputError on a propensity outside (0, 1]."""
         if not 0 < propensity <= 1:
             raise InputError(f"the propensity of a label must be in (0, 1], got {propensity}")
-
         row_1K = np.asarray(margins_K, dtype=np.float64)[None]
-        self.margins.append(check_margins(row_1K, self.n_arms)[0])
+        [checked_K] = check_margins(row_1K, self.n_arms)
+
+        weight = 1.0
+        if not random:
+            # a tiny propensity must not let one row decide everything
+            weight = min(1 / propensity, LARGEST_WEIGHT)
+        self.margins.append(checked_K)
         self.labels.append(bool(label))
         self.groups.append(group)
         self.categories.append(category)
         self.random.append(random)
-        # a tiny propensity must not let one row decide everything
-        self.weights.append(1.0 if random else min(1 / propensity, LARGEST_WEIGHT))
+        self.weights.append(weight)
 
     def fit(self, committee: Committee) -> bool:
         """Refit on everything stored.
@@ -182,16 +186,24 @@ def label_value(
     plan = committee.plan
     vote = margins[:, committee.voters]
     prob = committee.ungated(margins, categories)
-    leverage = np.zeros(len(margins))
 
+    # h: how much the row would move the weights.
+    leverage = np.zeros(len(margins))
     if plan.weights in ("safe", "signed"):  # flat weights learn next to nothing from one row
         x = plan.calibrator.log_odds(vote) / plan.sd_K
+        # The ridge keeps the solve possible where two arms always agree.
         ridged = plan.corr_KK + 1e-6 * np.eye(x.shape[1])
-        leverage = (x * np.linalg.solve(ridged, x.T).T).mean(axis=1)
+        solved = np.linalg.solve(ridged, x.T).T  # R^-1 x
+        leverage = (x * solved).mean(axis=1)
 
+    # d: whether the row would move the gate. Rounding makes a probability of 1/2 a tie again.
     single_side = np.sign(np.nan_to_num(margins[:, committee.single]))
-    differ = single_side != np.sign(np.round(prob - 0.5, 12))
-    return np.asarray(prob * (1 - prob) * (differ + leverage))
+    committee_side = np.sign(np.round(prob - 0.5, 12))
+    differ = single_side != committee_side
+
+    # p (1 - p): nothing is to be learned where the answer is known.
+    uncertainty = prob * (1 - prob)
+    return np.asarray(uncertainty * (differ + leverage))
 
 
 def ask_label(
@@ -211,7 +223,9 @@ def ask_label(
     # before a fit all values are 0: the draw is uniform
     by_value = value_P / total if total > 0 else np.full(n, 1 / max(n, 1))
     # a fifth is spread evenly, so that no propensity is near 0
-    propensity = np.minimum(wanted * (0.2 / max(n, 1) + 0.8 * by_value), 1.0)
-    drawn = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units]) < propensity
+    evenly = 0.2 / max(n, 1)
+    propensity = np.minimum(wanted * (evenly + 0.8 * by_value), 1.0)
 
+    u_P = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units])
+    drawn = u_P < propensity
     return drawn, propensity

@@ -14,6 +14,7 @@ Leading axes (G) are batched: correlation intensities, categories. Deviation fro
 are shrunk and w >= 0.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -41,17 +42,19 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     weight = weight / weight.sum()
     # Kish's effective number of rows
     n = 1.0 / float((weight**2).sum())
+
     mu = weight @ v_PK
     # an arm that always says the same has no spread of its own
     sd = np.sqrt(weight @ (v_PK - mu) ** 2 + 1e-4)
     # Standard units, so that arms with long margins do not dominate the correlations.
     unit = (v_PK - mu) / sd
-    corr = (unit * weight[:, None]).T @ unit
+    weighted = unit * weight[:, None]
+    corr = weighted.T @ unit
     np.fill_diagonal(corr, 1.0)
+
     # an arm below a coin says nothing; the other arms' mean must not lend it a voice
     speaks_K = (v_PK != 0).any(axis=0)
     z_K = np.where(speaks_K, shrink_mean(mu / sd, n), 0.0)
-
     return Moments(z_K, sd, corr, family_target(corr), n)
 
 
@@ -75,11 +78,14 @@ def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Floa
     target = np.eye(len(corr_KK))
     for name in np.unique(family):
         member = np.flatnonzero(family == name)
-        if member.size > 1:
-            block = corr_KK[np.ix_(member, member)]
-            pairs = member.size * (member.size - 1)
-            # The mean off the diagonal, whose ones are taken out of the sum.
-            target[np.ix_(member, member)] = (block.sum() - member.size) / pairs
+        size = member.size
+        # An arm without relatives keeps 0 to all others.
+        if size < 2:
+            continue
+        inside = np.ix_(member, member)
+        # The mean off the diagonal, whose ones are taken out of the sum.
+        total = corr_KK[inside].sum() - size
+        target[inside] = total / (size * (size - 1))
 
     np.fill_diagonal(target, 1.0)
     return target
@@ -119,10 +125,12 @@ def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments)
     raw = total / rows / moment.sd_K
     gap = raw - moment.z_K
     noise = 1 / rows
+
     # what categories differ by beyond their sampling noise
     beyond = gap[seen] ** 2 - noise[seen]
     spread_K = np.maximum(beyond.mean(0), 0.0)
 
+    # Empirical Bayes: the share of a gap that is no noise stays.
     shrunk_gap = gap * spread_K / (spread_K + noise)
     return np.where(seen[:, None], moment.z_K + shrunk_gap, moment.z_K)
 
@@ -139,7 +147,8 @@ def greedy_order(
     """
     # Both are conditioned in place on each arm as it is picked.
     z = z_GK.copy()
-    cov = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
+    n_arms = z_GK.shape[1]
+    cov = np.broadcast_to(corr_GKK, (*z_GK.shape, n_arms)).copy()
     group = np.arange(len(z))
     order = np.full((len(z), length), -1)
     open_GK = np.ones(z.shape, dtype=bool)
@@ -148,17 +157,18 @@ def greedy_order(
         var = np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0.0)
         # arms not asked, not explained by others, and better than a coin
         alive = open_GK & (var > SPENT) & (signed | (z > 0))
-        gain = np.where(alive, z**2 / np.maximum(var, SPENT) / cost_K, 0.0)
+        least_var = np.maximum(var, SPENT)
+        gain = np.where(alive, z**2 / least_var / cost_K, 0.0)
         pick = np.argmax(gain, axis=1)
         useful = gain[group, pick] > 1e-12
         order[useful, t] = pick[useful]
         if not useful.any():
             break
-
         open_GK[group, pick] = False
+
         # condition z and R on the arm picked: the Schur complement, a rank-1 update
         # Rows in which nobody adds are left as they are.
-        scale = np.where(useful, 1 / np.maximum(var[group, pick], SPENT), 0.0)
+        scale = np.where(useful, 1 / least_var[group, pick], 0.0)
         column = cov[group, :, pick] * scale[:, None]
         z = z - column * z[group, pick][:, None]
         cov -= column[:, :, None] * cov[group, pick][:, None, :]
@@ -199,7 +209,7 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
     Otherwise it is SciPy's NNLS on the Cholesky factor.
     """
     # Two arms that always agree make R singular.
-    ridged = corr_SS + 1e-6 * np.eye(len(z_S))
+    ridged = corr_SS + _ridge(len(z_S))
     free = np.linalg.solve(ridged, z_S)
     if signed or (free >= 0).all():
         return np.asarray(free)
@@ -209,6 +219,14 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
     # w'R w / 2 - z'w = |F'w - F^-1 z|^2 / 2 + const with R = F F': a least-squares problem
     factor = np.linalg.cholesky(ridged)
     return np.asarray(nnls(factor.T, np.linalg.solve(factor, z_S))[0], dtype=np.float64)
+
+
+@functools.cache
+def _ridge(size: int) -> Float:
+    """1e-6 on the diagonal. It is read alone: every prefix of a length shares it."""
+    ridge = 1e-6 * np.eye(size)
+    ridge.flags.writeable = False
+    return ridge
 
 
 def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
@@ -236,6 +254,7 @@ def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     """
     mean_K, n = _weighted_mean(v_PK, weight_P)
     second_K, _ = _weighted_mean(v_PK**2, weight_P)
+    # E[v^2] - E[v]^2, which rounding may bring below 0.
     var_K = np.maximum(second_K - mean_K**2, 0.0)
 
     z_K = np.maximum(mean_K / np.sqrt(var_K + 1e-4), 0.0)

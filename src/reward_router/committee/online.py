@@ -22,9 +22,9 @@ from reward_router.committee.budget import PricePacer
 from reward_router.committee.committee import SURE, Committee
 from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.labels import GROWTH, SCHEDULE, LabelPolicy, LabelStore
-from reward_router.committee.respond import Panel
+from reward_router.committee.respond import PromptEvidence
 from reward_router.committee.stop import sigmoid
-from reward_router.committee.watch import FALSE_ALARM, Watch
+from reward_router.committee.watch import FALSE_ALARM, PlanWatch
 from reward_router.errors import InputError
 from reward_router.types import Float, State
 
@@ -78,7 +78,7 @@ class OnlineCommittee:
         self.start = start
         self.store = LabelStore(committee.n_arms)
         self.guess = DawidSkene(len(committee.voters))
-        self.watch = Watch()
+        self.watch = PlanWatch()
         self.unlabelled: list[Float] = []
         self.refits: list[Refit] = []
         self.extra_cost = 0.0
@@ -116,10 +116,14 @@ class OnlineCommittee:
 
     def add_unlabelled(self, margins_K: ArrayLike) -> None:
         """One decision scored by all arms, no label; the 50th fits the label-free guess."""
-        self.unlabelled.append(np.asarray(margins_K, dtype=np.float64)[self.committee.voters])
+        margins = np.asarray(margins_K, dtype=np.float64)
+        vote_K = margins[self.committee.voters]
+        self.unlabelled.append(vote_K)
+
         # fitted once, from the first rows that all arms scored
         if len(self.unlabelled) == UNLABELLED:
-            self.guess.fit(np.array(self.unlabelled))
+            rows_PK = np.array(self.unlabelled)
+            self.guess.fit(rows_PK)
 
     def ballot(self, unit: str, step: int) -> tuple[int, ...]:
         """The arms that vote before the first fit.
@@ -129,11 +133,13 @@ class OnlineCommittee:
         voters = self.committee.voters
         size = self._ballot_size()
         if self.guessing:
-            pick = np.argsort(-self.guess.accuracy_K, kind="stable")[:size]
+            ranked = np.argsort(-self.guess.accuracy_K, kind="stable")
         else:
-            pick = keyed.rng(self.policy.seed, "arm", step, unit).permutation(len(voters))[:size]
+            draw = keyed.rng(self.policy.seed, "arm", step, unit)
+            ranked = draw.permutation(len(voters))
 
-        return (*self.committee.vetoes, *(int(k) for k in voters[pick]))
+        chosen = [int(k) for k in voters[ranked[:size]]]
+        return (*self.committee.vetoes, *chosen)
 
     def _ballot_size(self) -> int:
         """Three, or as many as the cap and a budget allow."""
@@ -168,19 +174,19 @@ class OnlineCommittee:
         *,
         first: int | None = None,
         quorum: float = 0.5,
-    ) -> Panel:
+    ) -> PromptEvidence:
         """Judge N responses instead of a pair.
 
         While voting these are the ballot's votes, else the committee's at the present price.
         """
         if not self.voting:
-            return Panel(
+            return PromptEvidence(
                 self.committee, n_responses, category, price=self.price, first=first, quorum=quorum
             )
 
         votes = self._votes()
         ballot = self.ballot(unit, step)
-        return Panel(
+        return PromptEvidence(
             self.committee, n_responses, first=first, quorum=quorum, ballot=ballot, votes=votes
         )
 
@@ -189,12 +195,17 @@ class OnlineCommittee:
         if not self.voting:
             return self.committee.posterior(asked, category)
 
-        weight_of = self._votes()
-        sides = {arm: float(np.sign(np.nan_to_num(margin))) for arm, margin in asked.items()}
-        total = sum(weight_of[arm] * side for arm, side in sides.items() if arm in weight_of)
+        # A veto that refuses overrules every vote.
         refusal = self.committee.refusal(asked)
+        weight_of = self._votes()
+        total = 0.0
+        for arm, margin in asked.items():
+            if arm in weight_of:
+                side = float(np.sign(np.nan_to_num(margin)))
+                total += weight_of[arm] * side
 
-        return float(sigmoid(np.array(refusal if refusal else total)))
+        log_odds = np.array(refusal if refusal else total)
+        return float(sigmoid(log_odds))
 
     @property
     def certainty(self) -> float:
@@ -271,8 +282,11 @@ class OnlineCommittee:
         That serves the label-free start; what it costs is counted.
         """
         cost = self.rest_cost(asked)
-        wanted = self.wants_unlabelled() and self.extra_cost + cost <= self.policy.extra_cost
-        self.extra_cost += cost if wanted else 0.0
+        within_budget = self.extra_cost + cost <= self.policy.extra_cost
+        wanted = self.wants_unlabelled() and within_budget
+        # Counted when it is decided: the caller is about to ask.
+        if wanted:
+            self.extra_cost += cost
         return wanted
 
     def scores_all(
@@ -283,8 +297,11 @@ class OnlineCommittee:
         What that and the label cost is counted.
         """
         cost = self.rest_cost(asked) + label_cost
-        wanted = self.policy.scores_all(unit, step, self.store.n_random, self.extra_cost, cost)
-        self.extra_cost += cost if wanted else 0.0
+        n_random = self.store.n_random
+        wanted = self.policy.scores_all(unit, step, n_random, self.extra_cost, cost)
+        # Counted when it is decided: the caller is about to ask.
+        if wanted:
+            self.extra_cost += cost
         return wanted
 
     def add_label(  # noqa: PLR0913 - all that is known of one label
@@ -381,14 +398,25 @@ class OnlineCommittee:
 
     def state_dict(self) -> State:
         """Everything learned and counted, as arrays; the refit log is not part of it."""
-        state: State = {f"committee.{k}": v for k, v in self.committee.state_dict().items()}
-        state |= {f"store.{k}": v for k, v in self.store.state_dict().items()}
-        state |= {f"guess.{k}": v for k, v in self.guess.state_dict().items()}
-        state["unlabelled"] = np.array(self.unlabelled).reshape(-1, len(self.committee.voters))
-        state |= {f"spending.{k}": v for k, v in self._spending.items()}
-        state["watch"] = self.watch.numbers()
+        state: State = {}
+        # Each part under a prefix of its own, so that their names cannot meet.
+        parts = {
+            "committee": self.committee.state_dict(),
+            "store": self.store.state_dict(),
+            "guess": self.guess.state_dict(),
+        }
+        for part, arrays in parts.items():
+            for name, array in arrays.items():
+                state[f"{part}.{name}"] = array
 
-        return state | {"counts": np.array([self.extra_cost, self.dropped_labels, self._due])}
+        n_voters = len(self.committee.voters)
+        # Reshaped because an empty list would lose the number of voters.
+        state["unlabelled"] = np.array(self.unlabelled).reshape(-1, n_voters)
+        for name, amount in self._spending.items():
+            state[f"spending.{name}"] = amount
+        state["watch"] = self.watch.numbers()
+        state["counts"] = np.array([self.extra_cost, self.dropped_labels, self._due])
+        return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit."""

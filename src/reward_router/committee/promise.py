@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, betaincinv
 
-from reward_router.committee.labelled import Labelled, assign_folds
-from reward_router.committee.plan import Plan, paths
+from reward_router.committee.labelled import LabelledRows, assign_folds
+from reward_router.committee.plan import CommitteePlan, paths
 from reward_router.types import Float, Int
 
 CONFIDENCE = 0.9
@@ -92,14 +92,16 @@ class Promise:
         }
 
 
-def set_aside(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+def set_aside(data: LabelledRows, seed: int) -> tuple[LabelledRows, LabelledRows]:
     """Rows to fit on, and rows of other prompts with labels drawn at random to certify with."""
     # Whole prompts: a row of a prompt that was fitted on is no new pair.
     held_P = assign_folds(data.group_P, FOLDS, seed) < SET_ASIDE
     return data.take(~held_P), data.take(held_P & data.random_P)
 
 
-def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promise]:
+def promised(
+    plan: CommitteePlan, held: LabelledRows, max_error: float
+) -> tuple[CommitteePlan, Promise]:
     """The plan that asks until its threshold is met, and the promise that ``held`` certifies."""
     path_PT, end_P = paths(plan, held.margins_PK, held.category_P)
     best = Promise(max_error, float("inf"), len(end_P), 0, 0, 1.0)
@@ -160,12 +162,14 @@ def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, f
     share = wrong / n if n else 0.0
     if not 0 < share < 1:
         # without both outcomes the effect cannot be estimated: prompts count once
-        prompts = float(len(np.unique(group_P[answered_P > 0])))
+        answered_groups = np.unique(group_P[answered_P > 0])
+        prompts = float(len(answered_groups))
         return prompts, prompts * share
 
     _, index = np.unique(group_P, return_inverse=True)
     # residuals summed by prompt: their variance over the binomial one is the effect
-    per_prompt = np.bincount(index, wrong_P - share * answered_P)
+    residual_P = wrong_P - share * answered_P
+    per_prompt = np.bincount(index, residual_P)
     binomial = n * share * (1 - share)
     # At least 1: rows that happen to disagree inside prompts must not add evidence.
     effect = max(float((per_prompt**2).sum()) / binomial, 1.0)
@@ -189,7 +193,7 @@ def upper(wrong: float, n: float) -> float:
     return float(betaincinv(wrong + 1, n - wrong, CONFIDENCE))
 
 
-def _asking_until(plan: Plan, threshold: float) -> Plan:
+def _asking_until(plan: CommitteePlan, threshold: float) -> CommitteePlan:
     """The plan with one bound for every number of arms asked, whatever the price."""
     length = plan.bound_TL.shape[0]
     # A grid of a single price: `at_price` then gives its column at any price.

@@ -55,7 +55,8 @@ def judge_responses(  # noqa: PLR0913 - the signature is public
     """Rank the responses of one prompt, asking arms one after another. O(asked N^2).
 
     ``value_N`` of the ranking is each response's mean log-odds against the others, NaN where no arm
-    scored it. To ask many prompts in rounds, an arm at a time, hold one `Panel` a prompt instead.
+    scored it. To ask many prompts in rounds, an arm at a time, hold one `PromptEvidence` a prompt
+    instead.
 
     Args:
         committee: whom to ask.
@@ -74,7 +75,9 @@ def judge_responses(  # noqa: PLR0913 - the signature is public
     >>> ranking.best, ranking.asked, ranking.calls, bool(ranking.confidence([1], [0])[0] > 0.9)
     (1, (0,), 3, True)
     """
-    panel = Panel(committee, n_responses, category, price=price, first=first, quorum=quorum)
+    panel = PromptEvidence(
+        committee, n_responses, category, price=price, first=first, quorum=quorum
+    )
     while (arm := panel.next()) is not None:
         panel.tell(arm, ask(arm))
     return panel.ranking()
@@ -117,11 +120,17 @@ def pair_weights(
         )
 
     low = confidence < min_confidence
-    share = 0.0 if how == "drop" else (2 * confidence - 1) / max(2 * min_confidence - 1, 1e-9)
-    return np.where(low, np.round(np.maximum(share, 0.0), 12), 1.0), int(low.sum())
+    share: float | Float = 0.0
+    if how == "weight":
+        # 0 at a coin's confidence, 1 at the least that keeps its whole weight.
+        span = max(2 * min_confidence - 1, 1e-9)
+        share = (2 * confidence - 1) / span
+    # Rounded, so that a confidence of exactly 1/2 has weight 0.
+    low_weight = np.round(np.maximum(share, 0.0), 12)
+    return np.where(low, low_weight, 1.0), int(low.sum())
 
 
-class Panel:
+class PromptEvidence:
     """The growing evidence on one prompt's N responses.
 
     ``next`` names the arm to ask, ``tell`` takes its scores, ``ranking`` gives the verdict.
@@ -201,20 +210,22 @@ class Panel:
         return self._following(open_N)
 
     def _following(self, open_N: NDArray[np.bool_]) -> int | None:
+        told = tuple(self.verdict)
         if self.n < 2:
+            # A single response is asked about once: there is nothing to tell it from.
             return None if self.verdict else self.committee.following((), self.category)
 
-        arm = self.committee.following(tuple(self.verdict), self.category)
+        arm = self.committee.following(told, self.category)
         if arm is None or not self.verdict:
             return arm
 
         log_odds = self.log_odds()
         best = self._best(log_odds)
         # refused responses need no evidence against them
-        rivals = np.flatnonzero(open_N & (np.arange(self.n) != best))
-        bound = self.committee.bound(len(self.verdict), self.price)
+        is_other = np.arange(self.n) != best
+        rivals = np.flatnonzero(open_N & is_other)
+        bound = self.committee.bound(len(told), self.price)
         decided = np.abs(log_odds[best, rivals]) >= bound
-
         return None if decided.mean() >= self.quorum else arm
 
     def tell(self, arm: int, scores: ArrayLike) -> None:
@@ -224,23 +235,28 @@ class Panel:
             raise InputError(
                 f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}"
             )
-
         self.scores[arm] = score
-        if arm in self.committee.vetoes:
-            self.calls += int((~np.isnan(score)).sum())
+        committee = self.committee
+        spoke_N = ~np.isnan(score)
+
+        if arm in committee.vetoes:
+            # a voter is paid for every response, a veto for those it applies to
+            self.calls += int(spoke_N.sum())
             # NaN where the veto does not apply: it refuses nothing there.
-            trust = self.committee.veto_log_odds[self.committee.vetoes.index(arm)]
-            self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
+            refuses_N = np.nan_to_num(score, nan=1.0) < REFUSED_BELOW
+            trust = committee.veto_log_odds[committee.vetoes.index(arm)]
+            self.refusal_N += np.where(refuses_N, trust, 0.0)
             return
 
-        # a voter is paid for every response, a veto for those it applies to
         self.calls += self.n
-        self.scored_N |= ~np.isnan(score)
+        self.scored_N |= spoke_N
         margin_NN = score[:, None] - score[None, :]
         if self.votes is None:
-            self.verdict[arm] = self.committee.pair_log_odds(arm, margin_NN)
+            self.verdict[arm] = committee.pair_log_odds(arm, margin_NN)
         else:
-            self.verdict[arm] = self.votes[arm] * np.sign(np.nan_to_num(margin_NN))
+            # Before a fit an arm has a vote, and how long its margin is counts for nothing.
+            side_NN = np.sign(np.nan_to_num(margin_NN))
+            self.verdict[arm] = self.votes[arm] * side_NN
 
     def log_odds(self) -> Float:
         """(N, N) log-odds that the row's response is better than the column's."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.committee.calibrate import Calibrator
-from reward_router.committee.plan import Plan
+from reward_router.committee.plan import CommitteePlan
 from reward_router.types import State
 
 ARRAYS = (
@@ -23,18 +23,20 @@ ARRAYS = (
 )
 
 
-def plan_arrays(plan: Plan) -> State:
+def plan_arrays(plan: CommitteePlan) -> State:
     """Every array of a plan, its curves prefixed ``curve.``."""
-    arrays: State = {name: getattr(plan, name).copy() for name in ARRAYS}
-    arrays |= {f"curve.{name}": value for name, value in plan.calibrator.state_dict().items()}
-    return arrays | {
-        "intensity": np.array(plan.intensity),
-        "by_category": np.array(plan.by_category),
-        "weights": np.array(plan.weights),
-    }
+    arrays: State = {}
+    for name in ARRAYS:
+        arrays[name] = getattr(plan, name).copy()
+    for name, value in plan.calibrator.state_dict().items():
+        arrays[f"curve.{name}"] = value
+    arrays["intensity"] = np.array(plan.intensity)
+    arrays["by_category"] = np.array(plan.by_category)
+    arrays["weights"] = np.array(plan.weights)
+    return arrays
 
 
-def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
+def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> CommitteePlan | None:
     """The plan of a state, or None where the state was saved before a fit."""
     if "z_GK" not in state:
         return None
@@ -53,7 +55,7 @@ def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
     else:  # as states said it before there were four kinds of weights
         weights = "signed" if state["signed"] else "safe"
 
-    return Plan(
+    return CommitteePlan(
         calibrator,
         **arrays,
         intensity=float(state["intensity"]),

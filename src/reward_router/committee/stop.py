@@ -16,18 +16,19 @@ from reward_router.types import Float
 REACH = 12.0  # largest log-odds of the grid
 STEP = 0.05  # of the grid
 QUANTILES = (np.arange(41) + 0.5) / 41
-PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 61)])
+PRICE_GRID = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 61)])
 
 
 def sigmoid(x: Float) -> Float:
     """1 / (1 + exp(-x)) without overflow."""
-    # At 40 the result is 1 to the last bit of a float64.
-    clipped = np.clip(x, -40, 40)
+    # At 40 the result is 1 to the last bit of a float64. Two ufuncs: on short arrays `np.clip`
+    # takes several times as long, and a fit calls this tens of thousands of times.
+    clipped = np.minimum(np.maximum(x, -40.0), 40.0)
     out: Float = 1.0 / (1.0 + np.exp(-clipped))
     return out
 
 
-def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) -> Float:
+def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICE_GRID) -> Float:
     """(T, L) thresholds b_t for every price: stop after t arms iff |L_t| >= b_t; b_T = 0.
 
     Row t-1 belongs to prefix t. O(T G (G L + 41)), G = 481 grid points.
@@ -39,10 +40,13 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
         prices_L: prices of a unit of cost.
     """
     grid = np.arange(-REACH, REACH + STEP / 2, STEP)
+    n_prices = len(prices_L)
     n_stages = increments_PT.shape[1]
     now = np.maximum(sigmoid(grid), sigmoid(-grid))[:, None]  # equation (1)
-    value = np.repeat(now, len(prices_L), axis=1)
-    bound = np.zeros((n_stages, len(prices_L)))
+    value = np.repeat(now, n_prices, axis=1)
+    bound = np.zeros((n_stages, n_prices))
+    # half a step beyond a grid point, so that the point itself goes on
+    beyond_G1 = np.abs(grid)[:, None] + STEP / 2
 
     # Backwards: what going on is worth depends on what the later stages are worth.
     for t in range(n_stages - 1, 0, -1):
@@ -50,8 +54,8 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
         go_on = _expectation(value, step_Q, grid) - prices_L * cost_T[t]
         # By more than rounding: where no step flips the verdict the two are equal at price 0.
         wins = go_on > now + 1e-12
-        # half a step beyond the last grid point that wins, 0 where none does
-        reach_GL = np.where(wins, np.abs(grid)[:, None] + STEP / 2, 0.0)
+        # the last grid point that wins, 0 where none does
+        reach_GL = np.where(wins, beyond_G1, 0.0)
         bound[t - 1] = reach_GL.max(axis=0)
         value = np.maximum(now, go_on)  # equation (2)
 
@@ -83,7 +87,7 @@ def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
     return np.asarray(up * ahead + (1 - up) * ahead[::-1])
 
 
-def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
+def at_price(bound_TL: Float, price: float, prices_L: Float = PRICE_GRID) -> Float:
     """(T,) boundaries at one price, linear in log(price) between the grid's.
 
     Above the grid's end its last column holds; a grid of one price is taken as it is.
@@ -99,7 +103,9 @@ def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
     # At the grid's end the pair of neighbours is the last two, with all weight on the second.
     low = min(int(place), len(prices_L) - 2)
     share = place - low
-    return np.asarray(bound_TL[..., low] * (1 - share) + bound_TL[..., low + 1] * share)
+    below_T = bound_TL[..., low]
+    above_T = bound_TL[..., low + 1]
+    return np.asarray(below_T * (1 - share) + above_T * share)
 
 
 def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float:
@@ -109,6 +115,9 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
     """
     # y L: above 0 where the prefix was right.
     agree = log_odds_PT * sign_P[:, None]
+    lowest = np.log(0.02)
+    highest = np.log(limit)
+
     log_t = np.zeros(agree.shape[1])
     for _ in range(25):
         t = np.exp(log_t)
@@ -118,8 +127,13 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
         slope = -(p * agree).sum(0) * t
         curve = (p * (1 - p) * agree**2).sum(0) * t**2 + 1e-6
         # |slope| in the denominator damps the step where the curve is nearly flat.
-        step = np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5)
-        log_t = np.clip(log_t - step, np.log(0.02), np.log(limit))
+        newton = slope / (curve + np.abs(slope))
+        step = np.clip(newton, -0.5, 0.5)
+        before = log_t
+        log_t = np.clip(log_t - step, lowest, highest)
+        # The same log t again: every further step would be the same as well.
+        if (log_t == before).all():
+            break
 
     # log T is smoothed over three prefixes
     padded = np.concatenate([log_t[:1], log_t, log_t[-1:]])

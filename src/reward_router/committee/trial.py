@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.committee.fit import Shape, fit_plan
-from reward_router.committee.labelled import Labelled, assign_folds
+from reward_router.committee.fit import FitShape, fit_plan
+from reward_router.committee.labelled import LabelledRows, assign_folds
 from reward_router.committee.plan import walk
 from reward_router.types import Float, Int
 
@@ -49,9 +49,9 @@ class Setting(NamedTuple):
         """The price and its discounts, ascending."""
         return self.price * np.array(DISCOUNTS[::-1])
 
-    def shape(self, weights: str) -> Shape:
+    def shape(self, weights: str) -> FitShape:
         """The shape of a fit with these weights."""
-        return Shape(self.cost_K, min(self.max_calls, len(self.cost_K)), weights)
+        return FitShape(self.cost_K, min(self.max_calls, len(self.cost_K)), weights)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def best_single(margins_PK: Float, sign_P: Float, cost_K: Float, price: float) -
     return int(np.argmax(right.mean(0) - price * cost_K))
 
 
-def credit(answer_P: Float, sign_P: Float) -> Float:
+def signed_credit(answer_P: Float, sign_P: Float) -> Float:
     """1 where the signed answer is right, 1/2 where it is 0, else 0."""
     return np.asarray(0.5 + 0.5 * np.sign(answer_P) * sign_P)
 
@@ -118,28 +118,39 @@ def clustered_error(value_P: Float, group_P: Int) -> float:
     """Standard error of the mean of ``value_P`` with whole groups as the unit. O(P)."""
     _, index = np.unique(group_P, return_inverse=True)
     # Summed by group first: rows of one prompt move together.
-    total = np.bincount(index, value_P - value_P.mean())
+    about_P = value_P - value_P.mean()
+    total = np.bincount(index, about_P)
     n_groups = len(total)
     # one group tells nothing of how groups differ
     if n_groups < 2:
         return float("inf")
-    return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
+    # The sandwich variance of a sum, with its small-sample factor G / (G - 1).
+    variance = (total**2).sum() * n_groups / (n_groups - 1)
+    return float(np.sqrt(variance) / len(value_P))
 
 
 def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
     """one - other, paired; the standard error is at least that of half a row."""
     gap_PR = one_PR - other_PR
     mean_P = gap_PR.mean(axis=1)
-    foldings = gap_PR.shape[1]
+    n_rows, foldings = gap_PR.shape
+
     # a difference that never varies is still not certain
-    error = max(clustered_error(mean_P, group_P), 0.5 / len(mean_P))
+    error = max(clustered_error(mean_P, group_P), 0.5 / n_rows)
+
     # how far one folding's luck moves the mean
-    spread = float(gap_PR.mean(axis=0).std(ddof=1)) if foldings > 1 else float("inf")
+    spread = float("inf")
+    if foldings > 1:
+        mean_R = gap_PR.mean(axis=0)
+        spread = float(mean_R.std(ddof=1))
     return Difference(float(mean_P.mean()), error, spread / np.sqrt(foldings))
 
 
 def nested_trials(
-    data: Labelled, candidates: Sequence[str], setting: Setting, settled: Callable[[Trials], bool]
+    data: LabelledRows,
+    candidates: Sequence[str],
+    setting: Setting,
+    settled: Callable[[Trials], bool],
 ) -> Trials:
     """The best single arm and every candidate out of fold, on rows whose label was drawn at random.
 
@@ -160,17 +171,21 @@ def nested_trials(
     return trials
 
 
-def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number: int) -> Trials:
+def _folding(
+    data: LabelledRows, candidates: Sequence[str], setting: Setting, number: int
+) -> Trials:
     """All candidates over one folding."""
     fold_P = assign_folds(data.group_P, OUTER_FOLDS, number + 1)
     drawn_P = data.random_P
+    n_stages = len(DISCOUNTS)
     stages = []
     for name in candidates:
-        stages += [discounted(name, d) for d in range(len(DISCOUNTS))]
+        stages += [discounted(name, stage) for stage in range(n_stages)]
 
     table = {name: np.zeros((3, len(fold_P))) for name in (SINGLE, *OF_ALL, *stages)}
-    for f in np.unique(fold_P):
-        held_P = fold_P == f
+    for fold in np.unique(fold_P):
+        held_P = fold_P == fold
+        # Only rows that were labelled at random say what the stream is like.
         where = held_P & drawn_P
         # Everything that is fitted comes from these rows, the best single arm too.
         train = data.take(~held_P)
@@ -181,8 +196,9 @@ def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number
             table[name][:, where] = _of_all(name, train, test, setting)
 
         for name in candidates:
-            for d, rows in enumerate(_judged(train, test, setting, name, number)):
-                table[discounted(name, d)][:, where] = rows
+            judged = _judged(train, test, setting, name, number)
+            for stage, rows in enumerate(judged):
+                table[discounted(name, stage)][:, where] = rows
 
     return {name: _trial(rows[:, drawn_P]) for name, rows in table.items()}
 
@@ -192,12 +208,16 @@ def _trial(rows_3P: Float) -> Trial:
     return Trial(rows_3P[0, :, None], rows_3P[1, :, None], rows_3P[2, :, None])
 
 
-def _alone(train: Labelled, test: Labelled, setting: Setting) -> Float:
-    arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, setting.price)
+def _alone(train: LabelledRows, test: LabelledRows, setting: Setting) -> Float:
+    # The arm is chosen on the rows to learn from: chosen on the others it would look too good.
+    price = setting.price
+    arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, price)
     margin_P = np.nan_to_num(test.margins_PK[:, arm])
+    right_P = signed_credit(margin_P, test.sign_P)
 
-    right_P = credit(margin_P, test.sign_P)
-    cost_P = np.full_like(right_P, setting.cost_K[arm])
+    # Every row costs one call of that arm.
+    cost = setting.cost_K[arm]
+    cost_P = np.full_like(right_P, cost)
     calls_P = np.ones_like(right_P)
     return np.stack([right_P, cost_P, calls_P])
 
@@ -207,7 +227,7 @@ def discounted(name: str, number: int) -> str:
     return name if number == 0 else f"{name}, price x {DISCOUNTS[number]:.2g}"
 
 
-def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Float:
+def _of_all(name: str, train: LabelledRows, test: LabelledRows, setting: Setting) -> Float:
     """Right, cost and calls where every arm is asked.
 
     Arms are weighed alike on margins of unit scale, or by the log-odds of their accuracy, of either
@@ -218,28 +238,32 @@ def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Flo
         calibrator = setting.shape("mean").calibrator(drawn)
         value_P = calibrator.log_odds(test.margins_PK).sum(axis=1)
     else:
-        right_PK = credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
+        drawn_margins_PK = np.nan_to_num(drawn.margins_PK)
+        right_PK = signed_credit(drawn_margins_PK, drawn.sign_P[:, None])
         # Laplace's rule, so that an arm that was always right has finite log-odds.
-        share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
+        hits_K = right_PK.sum(axis=0) + 1
+        share_K = hits_K / (len(right_PK) + 2)
         weight_K = np.log(share_K / (1 - share_K))
         side_PK = np.sign(np.nan_to_num(test.margins_PK))
         value_P = side_PK @ weight_K
 
-    right_P = credit(value_P, test.sign_P)
+    right_P = signed_credit(value_P, test.sign_P)
+    n_arms = len(setting.cost_K)
     cost_P = np.full_like(right_P, setting.cost_K.sum())
-    calls_P = np.full_like(right_P, len(setting.cost_K))
+    calls_P = np.full_like(right_P, n_arms)
     return np.stack([right_P, cost_P, calls_P])
 
 
 def _judged(
-    train: Labelled, test: Labelled, setting: Setting, weights: str, seed: int
+    train: LabelledRows, test: LabelledRows, setting: Setting, weights: str, seed: int
 ) -> list[Float]:
     """(3, rows) right, cost and calls at each of DISCOUNTS of the price; one fit serves all."""
     plan = fit_plan(train, setting.shape(weights), seed, setting.prices)
     judged = []
+    # From the dearest price: DISCOUNTS begin with none.
     for price in setting.prices[::-1]:
         log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
-        right_P = credit(log_odds_P, test.sign_P)
+        right_P = signed_credit(log_odds_P, test.sign_P)
         cost_P = asked_PK @ setting.cost_K
         calls_P = asked_PK.sum(1)
         judged.append(np.stack([right_P, cost_P, calls_P]))
@@ -248,7 +272,7 @@ def _judged(
 
 
 def over_sources(
-    data: Labelled, source_P: Int, setting: Setting, seed: int
+    data: LabelledRows, source_P: Int, setting: Setting, seed: int
 ) -> list[tuple[NDArray[np.bool_], Trials]]:
     """``safe`` and ``signed`` judged on each source by what all the others taught.
 

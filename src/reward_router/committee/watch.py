@@ -21,10 +21,10 @@ FALSE_ALARM = 0.05
 BETS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7])
 
 
-class Watch:
+class PlanWatch:
     """Wealth of bettors against the signed plan; ``alarm`` once it is 1 / FALSE_ALARM.
 
-    >>> watch = Watch()
+    >>> watch = PlanWatch()
     >>> [watch.tell(-1.0) for _ in range(12)][-6:]
     [False, False, False, True, True, True]
     """
@@ -39,8 +39,11 @@ class Watch:
     def wealth(self) -> float:
         """What all bettors who have started own together."""
         start_S = np.arange(1, len(self.log_wealth_SJ) + 1)
-        # the bets share a bettor's wealth evenly; e^300 is alarm enough
-        own_S = np.exp(np.minimum(self.log_wealth_SJ, 300.0)).mean(axis=1)
+        # e^300 is alarm enough, and e^710 would overflow
+        wealth_SJ = np.exp(np.minimum(self.log_wealth_SJ, 300.0))
+        # the bets share a bettor's wealth evenly
+        own_S = wealth_SJ.mean(axis=1)
+
         share_S = 1 / (start_S * (start_S + 1))  # they sum to 1
         return float(own_S @ share_S)
 

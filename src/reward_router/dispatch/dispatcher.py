@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.dispatch import inputs, paying
-from reward_router.dispatch.eligible import Present, Units, rested
+from reward_router.dispatch.eligible import Present, UnitsOfCall, rested
 from reward_router.dispatch.live import Live
 from reward_router.dispatch.recording import arm_number, called, receipt, same_unit
 from reward_router.dispatch.warmup import force
@@ -32,10 +32,10 @@ from reward_router.ledger.rows import (
     pack_rows,
 )
 from reward_router.ledger.sqlite import Ledger
-from reward_router.payoffs import QuantileScaler, finite
+from reward_router.payoffs import QuantileScaler, finite_payoff
 from reward_router.routers.binding import bound, resizable, without_forced_pulls
 from reward_router.routers.choose import choose
-from reward_router.types import By, Decision, Router, State, reads_contexts
+from reward_router.types import By, Decision, Float, Router, State, reads_contexts
 
 
 class _Unit(NamedTuple):
@@ -109,7 +109,7 @@ class Dispatcher:
 
         The ledger is begun, or the router is brought to the state that the ledger holds.
         """
-        names = inputs.names(arms, bound(router).n_arms)
+        names = inputs.unique_names(arms, bound(router).n_arms)
         if snapshot_every < 1 or (hold_back is not None and hold_back < 0):
             raise InputError(
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; "
@@ -120,14 +120,17 @@ class Dispatcher:
         self.seed = int(seed)
         self.ledger: Store = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = router.warmup
+        # Warm-up is the dispatcher's business: it knows which decisions are still unpaid.
         self._believed = without_forced_pulls(router)
+        self._fallback = inputs.fallback(fallback, names)
+        self._prices: dict[str, float | None] = inputs.prices(costs, names)
+
+        # The state is what the ledger's events make of these; the ledger refuses other ones.
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
         scaler = scaler if scaler is not None else QuantileScaler()
         state = FoldState(router, scaler, names, hold, breaker)
-        self._fallback = inputs.fallback(fallback, names)
-        self._prices: dict[str, float | None] = inputs.prices(costs, names)
-        self._lock = self.ledger.lock
         settings = {"seed": self.seed, "warmup": self.warmup}
+        self._lock = self.ledger.lock
         with self._lock:
             self._live = Live(self.ledger, state, settings, snapshot_every)
 
@@ -171,10 +174,13 @@ class Dispatcher:
         by = inputs.decider(by)
         with self._lock:
             state = self._live.fresh()
-            x = inputs.contexts(contexts, self._live.width, self.ledger.contexts == "f32")
+            in_float32 = self.ledger.contexts == "f32"
+            x = inputs.finite_contexts(contexts, self._live.width, in_float32)
             units = inputs.units(unit_ids, len(x))
             step = inputs.step_number(step)
             counts = inputs.unit_counts(n_units, len(x))
+
+            # Units that were decided before keep their decision: a call may be repeated.
             keys = [inputs.decision_key(step, unit) for unit in units]
             rows = {key: row for key, (row, _) in self.ledger.find(keys).items()}
             for i, key in enumerate(keys):
@@ -185,13 +191,14 @@ class Dispatcher:
             # decided and written together, so that a failure leaves none of them
             if fresh:
                 new = [_Unit(keys[i], units[i], int(counts[i])) for i in fresh]
+                new_x = x[fresh]
                 if by is By.ROUTER:
-                    drawn = self._draw(state, x[fresh], [unit.name for unit in new], step)
+                    drawn = self._draw(state, new_x, [unit.name for unit in new], step)
                 else:
                     drawn = self._undrawn(len(new), len(state.present), by)
 
-                decided = self._decided(state, x[fresh], new, step, drawn)
-                self._record(state, decided, x[fresh])
+                decided = self._decided(state, new_x, new, step, drawn)
+                self._record(state, decided, new_x)
                 rows |= {row.id: row for row in decided}
 
             return [receipt(state, rows[key]) for key in keys]
@@ -200,22 +207,32 @@ class Dispatcher:
         """One arm a row, drawn from the router's probabilities among the arms that work."""
         pulls_K = state.pulls[state.present]
         if state.breaker is not None and state.breaker.resting:
-            order = [state.names.index(name) for name in self._fallback if name in state.names]
-            arms = Present(state.present, pulls_K, order)
-            call = Units(self.seed, step, units)
-            try:
-                probs_BK, forced_B = rested(self.router, x, state.breaker, arms, call)
-            except AllArmsResting:
-                self._change(Action.ALL_RESTING, "")  # so that the next call asks again
-                raise
+            probs_BK, forced_B = self._among_awake(state, x, units, step)
         else:
             probs_BK = self._believed(x)
             probs_BK, forced_B = force(probs_BK, pulls_K, self.warmup, self.seed, step, units)
 
+        # One keyed uniform a unit: the draw hangs on the unit and not on its place in the call.
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         place_B, propensity_B = choose(probs_BK, u_B)
+        # The router counts the arms that are there; the ledger counts all that ever were.
         chosen = [state.present[place] for place in place_B.tolist()]
         return _Drawn(chosen, propensity_B.tolist(), pack_rows(probs_BK), forced_B.tolist())
+
+    def _among_awake(
+        self, state: FoldState, x: NDArray[Any], units: list[str], step: int
+    ) -> tuple[Float, NDArray[np.bool_]]:
+        """Probabilities (B, K) while some arms rest, and which rows warm-up forced."""
+        assert state.breaker is not None
+        pulls_K = state.pulls[state.present]
+        order = [state.names.index(name) for name in self._fallback if name in state.names]
+        arms = Present(state.present, pulls_K, order)
+        call = UnitsOfCall(self.seed, step, units)
+        try:
+            return rested(self.router, x, state.breaker, arms, call)
+        except AllArmsResting:
+            self._change(Action.ALL_RESTING, "")  # so that the next call asks again
+            raise
 
     def _undrawn(self, rows: int, n_arms: int, by: By) -> _Drawn:
         """Nothing is drawn: an ensemble or a committee decides, and no arm had a probability."""
@@ -249,13 +266,16 @@ class Dispatcher:
         return rows
 
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
-        self._live.commit(rows, [Pull(row.seq, row.arm) for row in rows])
+        pulls = [Pull(row.seq, row.arm) for row in rows]
+        self._live.commit(rows, pulls)
         self._live.width = x.shape[1]
+
         # the ledger has no contexts: the late payoff needs this one
         if self.ledger.contexts == "none" and reads_contexts(self.router):
-            state.open.update(
-                (row.seq, context) for row, context in zip(rows, x, strict=True) if row.arm >= 0
-            )
+            for row, context in zip(rows, x, strict=True):
+                # Without an arm there is nobody to teach.
+                if row.arm >= 0:
+                    state.open[row.seq] = context
 
     # payoffs --------------------------------------------------------------------------------------
 
@@ -290,8 +310,8 @@ class Dispatcher:
     def _pay(
         self, payoffs: Sequence[tuple[str, float]], source: str, kind: str, raw: float | None = None
     ) -> list[bool]:
-        inputs.text(source, "source")
-        raw = None if raw is None else finite(raw, "raw payoff")
+        inputs.checked_text(source, "source")
+        raw = None if raw is None else finite_payoff(raw, "raw payoff")
         reports = []
         for decision_id, value in payoffs:
             key = inputs.key_of(decision_id)
@@ -306,7 +326,7 @@ class Dispatcher:
 
             if new:
                 decided = [recorded[r.key][0] for r in new]
-                events = paying.events(state, new, decided, self.ledger.last_seq + 1)
+                events = paying.payment_events(state, new, decided, self.ledger.last_seq + 1)
                 rows = [e.row if isinstance(e, Payment) else e for e in events]
                 self._live.commit(rows, events)
 
@@ -321,22 +341,26 @@ class Dispatcher:
         """
         with self._lock:
             state = self._live.fresh()
-            seqs = self._seqs([c.decision_id for c in calls])
-            first = self.ledger.last_seq + 1
+            # Looked up before anything is written, so that a wrong name leaves nothing behind.
+            seqs = self._seqs([call.decision_id for call in calls])
             prices = {**self._prices, **state.costs}
-            rows = [called(first + i, c, seqs, state, prices) for i, c in enumerate(calls)]
+
+            first = self.ledger.last_seq + 1
+            rows = []
+            for i, call in enumerate(calls):
+                rows.append(called(first + i, call, seqs, state, prices))
             self._live.commit(rows, answers(rows))
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
-        unit = inputs.text(unit_id, "unit id")
-        source = inputs.text(source, "source")
-        gold = finite(value, "label")
+        unit = inputs.checked_text(unit_id, "unit id")
+        source = inputs.checked_text(source, "source")
+        gold = finite_payoff(value, "label")
+        step_number = inputs.step_number(step)
         with self._lock:
             self._live.fresh()
-            step_number = inputs.step_number(step)
-            row = Labelled(self.ledger.last_seq + 1, unit, step_number, gold, source)
-            self._live.commit([row])
+            seq = self.ledger.last_seq + 1
+            self._live.commit([Labelled(seq, unit, step_number, gold, source)])
 
     def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
         """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff.
@@ -348,17 +372,22 @@ class Dispatcher:
             state = self._live.fresh()
             decision = self._seqs([decision_id]).get(decision_id or "")
             number = arm_number(state, arm)
-            why = inputs.text(reason, "reason")
-            row = Failed(self.ledger.last_seq + 1, decision, number, why)
+            why = inputs.checked_text(reason, "reason")
+            seq = self.ledger.last_seq + 1
+            row = Failed(seq, decision, number, why)
+            # Once as what is kept, once as what the breaker hears.
             self._live.commit([row], [row])
 
     def _seqs(self, ids: Sequence[str | None]) -> dict[str, int]:
-        keys = {i: inputs.key_of(i) for i in ids if i}
-        recorded = self.ledger.find(list(keys.values()))
-        for name, key in keys.items():
+        key_by_id = {name: inputs.key_of(name) for name in ids if name}
+        recorded = self.ledger.find(list(key_by_id.values()))
+        seqs = {}
+        for name, key in key_by_id.items():
             if key not in recorded:
                 raise LedgerError(f"decision {name!r} is not in the ledger; nothing was changed")
-        return {name: recorded[key][0].seq for name, key in keys.items()}
+            row, _ = recorded[key]
+            seqs[name] = row.seq
+        return seqs
 
     def add_arm(self, name: str, cost: float | None = None) -> None:
         """One arm more, at the router's prior and with its own forced pulls; ``cost``: of one call.
@@ -367,13 +396,15 @@ class Dispatcher:
         """
         with self._lock:
             self._live.fresh()
-            if inputs.text(name, "arm name") in self.arms:
+            if inputs.checked_text(name, "arm name") in self.arms:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
             # a fold of the event would fail later, for ever
             if cost is None and needs_cost(self.router):
                 raise InputError(f"arm {name!r}: {type(self.router).__name__} needs its cost")
 
-            self._change(Action.ARM_ADDED, name, None if cost is None else finite(cost, "cost"))
+            self._change(
+                Action.ARM_ADDED, name, None if cost is None else finite_payoff(cost, "cost")
+            )
 
     def remove_arm(self, name: str) -> None:
         """Drop an arm; InputError for the last.
@@ -402,7 +433,9 @@ class Dispatcher:
         if action in (Action.ARM_ADDED, Action.ARM_REMOVED):
             # refused before anything is written
             resizable(self.router)
-        row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
+        seq = self.ledger.last_seq + 1
+        row = Changed(seq, str(action), name, cost)
+        # Once as what is kept, once as what the state learns of it.
         self._live.commit([row], [row])
 
     # looking --------------------------------------------------------------------------------------
@@ -433,8 +466,9 @@ class Dispatcher:
         """Every name that ever was an arm, with the number of decisions made while it rested."""
         with self._lock:
             state = self._live.fresh()
-            counts = [0] * len(state.names) if state.breaker is None else state.breaker.rested_K()
-            return dict(zip(state.names, counts, strict=True))
+            if state.breaker is None:
+                return dict.fromkeys(state.names, 0)
+            return dict(zip(state.names, state.breaker.rested_K(), strict=True))
 
     @property
     def pending(self) -> list[str]:

@@ -32,7 +32,7 @@ class Present(NamedTuple):
     fallback: Sequence[int]
 
 
-class Units(NamedTuple):
+class UnitsOfCall(NamedTuple):
     """The units of one call; with the seed and the step they key every draw."""
 
     seed: int
@@ -62,10 +62,13 @@ def among(
         forced: whether the router makes its own forced pulls.
     """
     ask = router.probs if forced else partial(believed, router)
-    restricted_B: Mask = np.asarray(~allowed_BK.all(axis=1) & allowed_BK.any(axis=1))
+    n_rows = len(allowed_BK)
+    some_allowed_B = allowed_BK.any(axis=1)
+    all_allowed_B = allowed_BK.all(axis=1)
+    restricted_B: Mask = np.asarray(~all_allowed_B & some_allowed_B)
     # the router's own numbers, untouched
     if not restricted_B.any():
-        return _spread(ask(context_BD), len(allowed_BK))
+        return _spread(ask(context_BD), n_rows)
 
     probs_BK = np.empty(allowed_BK.shape)
     if not restricted_B.all():
@@ -78,10 +81,11 @@ def among(
     rows_R = np.flatnonzero(restricted_B)
     for number, allowed_K in enumerate(masks):
         rows = rows_R[which_R.reshape(-1) == number]
-        chosen_B = np.zeros(len(allowed_BK), dtype=bool)
+        chosen_B = np.zeros(n_rows, dtype=bool)
         chosen_B[rows] = True
         lowered = _lowered(router, _part(context_BD, chosen_B), allowed_K, forced)
-        probs_BK[rows] = _spread(masked(lowered, allowed_K[None], stand_in), len(rows))
+        among_allowed = masked(lowered, allowed_K[None], stand_in)
+        probs_BK[rows] = _spread(among_allowed, len(rows))
 
     return probs_BK
 
@@ -137,7 +141,7 @@ def _spread(probs_BK: Float, rows: int) -> Float:
 
 
 def rested(
-    router: Router, context_BD: NDArray[Any], breaker: Breaker, arms: Present, units: Units
+    router: Router, context_BD: NDArray[Any], breaker: Breaker, arms: Present, units: UnitsOfCall
 ) -> tuple[Float, Mask]:
     """Probabilities of a call in which some arm rests, and which rows warm-up forced.
 
@@ -147,32 +151,39 @@ def rested(
     pause is over, or whose probe is under way, judges the call; else the first of ``fallback`` that
     has not failed since; else AllArmsResting.
     """
-    rows = len(units.names)
+    n_rows = len(units.names)
     present = arms.numbers
     allowed_K = np.array([arm not in breaker.resting for arm in present])
     if not allowed_K.any():
-        probs_BK = np.zeros((rows, len(present)))
-        probs_BK[:, present.index(_last_resort(breaker, arms))] = 1.0
-        return probs_BK, np.zeros(rows, dtype=bool)
+        # Somebody has to judge: one arm has the whole call.
+        last_resort = present.index(_last_resort(breaker, arms))
+        probs_BK = np.zeros((n_rows, len(present)))
+        probs_BK[:, last_resort] = 1.0
+        return probs_BK, np.zeros(n_rows, dtype=bool)
 
     working = [arm for arm in arms.fallback if arm in present and arm not in breaker.resting]
     stand_in = present.index(working[0]) if working else None
-    probs_BK = among(router, context_BD, np.tile(allowed_K, (rows, 1)), stand_in)
+    probs_BK = among(router, context_BD, np.tile(allowed_K, (n_rows, 1)), stand_in)
     # an arm that rests lacks no forced decision until it comes back
     pulls_K = np.where(allowed_K, arms.pulls_K, np.iinfo(np.int64).max)
     probs_BK, forced_B = force(
         probs_BK, pulls_K, router.warmup, units.seed, units.step, units.names
     )
     probs_BK = probs_BK.copy()
+
     # two arms are never probed at the same row
     taken: set[int] = set()
-
     for k in np.flatnonzero(~allowed_K).tolist():
-        row = next((i for i in range(breaker.waits(present[k]), rows) if i not in taken), None)
+        arm = present[k]
+        free_rows = (i for i in range(breaker.waits(arm), n_rows) if i not in taken)
+        row = next(free_rows, None)
         if row is None:
             continue
-        if not breaker.drawn(present[k]) and believed(router, context_BD[row : row + 1])[0, k] == 0:
-            continue
+        # An arm that was never drawn waits until the router itself would draw it.
+        if not breaker.drawn(arm):
+            own_BK = believed(router, context_BD[row : row + 1])
+            if own_BK[0, k] == 0:
+                continue
 
         taken.add(row)
         probs_BK[row] = np.eye(len(present))[k]

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reward_router.errors import InputError, LedgerError
-from reward_router.payoffs import finite
+from reward_router.payoffs import finite_payoff
 from reward_router.types import By, Int
 
 MAX_STEP = 2**47
 _FLOATS = (float, np.floating)
 
 
-def contexts(values: ArrayLike, dim: int | None, single: bool) -> NDArray[Any]:
+def finite_contexts(values: ArrayLike, dim: int | None, single: bool) -> NDArray[Any]:
     """Finite (B, D) float64 or float32 as it came (``single``: rounded to float32).
 
     InputError otherwise.
@@ -53,7 +53,7 @@ def units(ids: Sequence[str], rows: int) -> list[str]:
     if isinstance(ids, str):
         raise InputError(f"unit ids {ids!r}; allowed a sequence of strings, not one string")
 
-    named = [text(each, "unit id") for each in ids]
+    named = [checked_text(each, "unit id") for each in ids]
     if len(named) != rows:
         raise InputError(f"route: {rows} contexts but {len(named)} unit ids; allowed one each")
 
@@ -84,20 +84,23 @@ def decider(by: By | str) -> By:
 def unit_counts(n_units: int | Sequence[int], rows: int) -> Int:
     """How many units each row stands for, (B,) of at least 1. InputError otherwise."""
     counts = np.asarray(n_units) if rows else np.zeros(0, dtype=np.int64)
+    # One number for all rows, or one for each.
     shape_fits = counts.dtype.kind in "iu" and counts.shape in ((), (rows,))
     if not shape_fits or (counts < 1).any() or (counts > 2**53).any():
         raise InputError(
             f"n_units={n_units!r}; allowed one whole number of at least 1, "
             f"or one for each of {rows} rows"
         )
-
     return np.broadcast_to(counts.astype(np.int64), rows)
 
 
-def names(arms: Sequence[str], n_arms: int) -> list[str]:
+def unique_names(arms: Sequence[str], n_arms: int) -> list[str]:
     """One name an arm, none twice. InputError otherwise."""
-    checked = [] if isinstance(arms, str) else [text(name, "arm name") for name in arms]
-    if len(checked) != n_arms or len(set(checked)) != len(checked):
+    # A text is a sequence of letters, and no list of names.
+    given = [] if isinstance(arms, str) else arms
+    checked = [checked_text(name, "arm name") for name in given]
+    all_different = len(set(checked)) == len(checked)
+    if len(checked) != n_arms or not all_different:
         raise InputError(
             f"arms {arms!r}; allowed {n_arms} different names, one for each of the router's arms"
         )
@@ -108,7 +111,7 @@ def prices(costs: Sequence[float] | None, arms: Sequence[str]) -> dict[str, floa
     """One price of at least 0 an arm. InputError otherwise."""
     if costs is None:
         return {}
-    checked = [finite(cost, "cost") for cost in costs]
+    checked = [finite_payoff(cost, "cost") for cost in costs]
     if len(checked) != len(arms) or min(checked) < 0:
         raise InputError(f"costs {checked}; allowed {len(arms)} numbers of at least 0, one an arm")
     return dict(zip(arms, checked, strict=True))
@@ -121,7 +124,7 @@ def fallback(order: Sequence[str], arms: Sequence[str]) -> list[str]:
     return list(order)
 
 
-def text(value: str, what: str) -> str:
+def checked_text(value: str, what: str) -> str:
     """Any Unicode text. InputError where it is no string or holds half of a surrogate pair."""
     if not isinstance(value, str):
         raise InputError(f"{what} {value!r}; allowed a string")
@@ -138,7 +141,7 @@ def text(value: str, what: str) -> str:
 
 def payoff(value: float, kind: str) -> float:
     """A finite number, for ``kind`` payoff in [0, 1]. InputError otherwise."""
-    number = finite(value, "payoff")
+    number = finite_payoff(value, "payoff")
     if kind == "payoff" and not 0.0 <= number <= 1.0:
         raise InputError(
             f"payoff {number!r}; allowed 0 to 1 (give raw payoffs to feedback_raw); "
@@ -152,7 +155,7 @@ def number_or_none(value: float, what: str) -> float | None:
     """A finite number, or None for NaN. InputError otherwise."""
     if isinstance(value, _FLOATS) and math.isnan(value):
         return None
-    return finite(value, what)
+    return finite_payoff(value, what)
 
 
 def decision_key(step: int, unit: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.fold import Event, FoldState, fold
 from reward_router.ledger.protocol import Store
-from reward_router.ledger.rows import Row
+from reward_router.ledger.rows import LedgerRow
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,12 @@ class Live:
             )
 
         seq, head, arrays = newest
+        # Until everything is folded in, the state is that of no event.
         self._applied = -1
         self._state.load(arrays, head, self.ledger, seq)
         fold(self._state, self.ledger, seq)
         self.width = self.dim or self.ledger.width() or self._state.width
+
         self._applied = self.ledger.last_seq
         self._generation = self.ledger.generation
         self._writing = False
@@ -90,7 +92,7 @@ class Live:
         self._writing = False
         return self._state
 
-    def commit(self, rows: Sequence[Row], events: Sequence[Event] = ()) -> None:
+    def commit(self, rows: Sequence[LedgerRow], events: Sequence[Event] = ()) -> None:
         """Write events and apply what the state needs of them.
 
         What the router refuses is put aside again.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,9 +30,14 @@ class NamedDecider(Dispatcher):
         """Decisions without an arm; in the ledger they bear the invented one."""
         # Written as such ledgers were begun, so that an old ledger stays of one kind.
         recorded = super().route(contexts, unit_ids, step, n_units=n_units)
+
+        # What the caller sees is a decision without an arm, as new ledgers have it.
         no_probs_K = np.zeros(len(self.arms))
-        changes: dict[str, Any] = {"arm": -1, "name": "", "probs_K": no_probs_K, "by": By(by)}
-        return [replace(decision, **changes) for decision in recorded]
+        decider = By(by)
+        return [
+            replace(decision, arm=-1, name="", probs_K=no_probs_K, by=decider)
+            for decision in recorded
+        ]
 
     @property
     def arms(self) -> list[str]:

@@ -64,13 +64,13 @@ def _same(report: Report, first: float | None, kind: str) -> None:
         )
 
 
-def events(
+def payment_events(
     state: FoldState, reports: Sequence[Report], rows: Sequence[Decided], first_seq: int
 ) -> list[Payment | Released]:
     """The events of new payoffs of one kind, the first with seq ``first_seq``."""
-    values = [r.value for r in reports]
+    values = [report.value for report in reports]
     if reports[0].kind == "payoff":
-        raw = [r.raw for r in reports]
+        raw = [report.raw for report in reports]
         return list(_payments(state, reports, rows, raw, values, first_seq))
 
     # Raw payoffs: as many as are still lacking are held back, without a scaled value.
@@ -79,19 +79,20 @@ def events(
     nothing = [None] * wait
     waiting = _payments(state, reports[:wait], rows[:wait], values[:wait], nothing, first_seq)
     held = [*state.held, *waiting]
-    held_raw = [cast(float, p.row.raw) for p in held]
+    held_raw = [cast(float, payment.row.raw) for payment in held]
     out: list[Payment | Released] = list(waiting)
 
     # The last one that was lacking releases all of them, scaled together.
     if 0 < lacking == wait:
-        seqs = np.array([p.row.seq for p in held], dtype=np.int64)
+        seqs = np.array([payment.row.seq for payment in held], dtype=np.int64)
         together = np.array(state.scaler.scale_together(held_raw))
         out.append(Released(first_seq + wait, pack(seqs), pack(together)))
 
     # The rest is scaled one by one, each by the history before it.
     if wait < len(rows):
         before = held_raw if wait else []
-        scaled = state.scaler.preview([*before, *values[wait:]])[len(before) :]
+        previewed = state.scaler.preview([*before, *values[wait:]])
+        scaled = previewed[len(before) :]
         next_seq = first_seq + len(out)
         out += _payments(state, reports[wait:], rows[wait:], values[wait:], scaled, next_seq)
 

@@ -33,7 +33,7 @@ def called(
     score = inputs.number_or_none(call.score, "score")
     seconds = inputs.number_or_none(call.seconds, "seconds")
     price = inputs.number_or_none(call.price, "price")
-    response = inputs.text(call.response_id, "response id")
+    response = inputs.checked_text(call.response_id, "response id")
     arm = arm_number(state, call.arm)
     if price is None:
         price = prices.get(state.names[arm])

@@ -31,7 +31,7 @@ from reward_router.experiments.kind import (
 from reward_router.experiments.results import Cell, Results, tabulate
 from reward_router.jobs.study import folder_name
 from reward_router.kinds import nearest
-from reward_router.progress import Table, plain_console, say, show_table
+from reward_router.progress import LiteralTable, plain_console, say, show_table
 from reward_router.rundir import explained, write_atomically
 from reward_router.strict_json import dumps, finite
 
@@ -52,7 +52,7 @@ def find(name: str) -> ExperimentKind:
 
 def listed(console: Console) -> None:
     """Print every experiment with its paper, what it compares and what it takes."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = LiteralTable(box=None, pad_edge=False, header_style="bold")
     for column in ("experiment", "paper", "what it compares", "laptop"):
         table.column(column, no_wrap=column == "experiment")
     for kind in EXPERIMENTS:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from reward_router.kinds import Kind, Table
+from reward_router.kinds import Kind, KindTable
 
 if TYPE_CHECKING:
     from reward_router.config import Config
@@ -181,5 +181,5 @@ class ExperimentKind(Kind):
     cost: Mapping[str, str] = field(default_factory=dict)
 
 
-EXPERIMENTS = Table("experiment", "reward_router.experiments", ExperimentKind)
+EXPERIMENTS = KindTable("experiment", "reward_router.experiments", ExperimentKind)
 """The experiments that `reward-router experiment` knows by name."""

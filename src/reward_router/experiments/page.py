@@ -11,7 +11,7 @@ from html import escape
 
 from reward_router.experiments.kind import ExperimentKind, Part, Plan, Published, Request
 from reward_router.experiments.results import AVERAGE, Figure, Results, RowResult
-from reward_router.progress import Table
+from reward_router.progress import LiteralTable
 from reward_router.report import charts
 from reward_router.report import page as html_page
 from reward_router.report.page import MINUS
@@ -119,7 +119,7 @@ def number_text(value: float, percent: bool, signed: bool = False) -> str:
 # The terminal
 
 
-def terminal(shown: Shown, width: int) -> Table:
+def terminal(shown: Shown, width: int) -> LiteralTable:
     """The main table; means alone where intervals have no room, for the page has them."""
     header = _header(shown)
     rows = _rows(shown)
@@ -128,7 +128,7 @@ def terminal(shown: Shown, width: int) -> Table:
     if is_wide:
         header = [column.removesuffix(" [95 %]") for column in header]
         rows = [[row[0], *(cell.partition(" [")[0] for cell in row[1:])] for row in rows]
-    table = Table(f"{shown.kind.name}: {shown.plan.subject}", box=None, pad_edge=False)
+    table = LiteralTable(f"{shown.kind.name}: {shown.plan.subject}", box=None, pad_edge=False)
     for j, column in enumerate(header):
         table.column(column, justify="right" if j else "left", no_wrap=not is_wide)
     for row in rows:

@@ -19,9 +19,9 @@ from reward_router.experiments.kind import Request
 from reward_router.experiments.results import Cell, per_prompt
 from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
-from reward_router.replay.embed import RowContexts, build
+from reward_router.replay.embed import EmbedTexts, RowContexts, build
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.replay.joined import Parts
 from reward_router.replay.methods import Conditions, MethodPlan
 from reward_router.replay.protocols import Run, averaged
@@ -43,16 +43,18 @@ class Recording:
 
     source: str
     records: Records
+    encoder: tuple[EmbedTexts, str] | None = None
+    """What embeds texts, and its name; None: `replay`'s own."""
 
     @cached_property
     def contexts(self) -> RowContexts:
         """What routers see of a row: as `replay` has it, ``auto``."""
-        return build(self.records, "auto")
+        return build(self.records, "auto", encoder=self.encoder)
 
     @cached_property
     def pairs(self) -> RowContexts | None:
         """What strengths are learned from: the pair, where responses are recorded."""
-        return build(self.records, "pair") if self.records.responses else None
+        return build(self.records, "pair", encoder=self.encoder) if self.records.responses else None
 
     @property
     def subject(self) -> str:
@@ -106,13 +108,25 @@ def recordings(request: Request, name: str, usual: str) -> list[Recording]:
     """The files that an experiment reads, as `recording` has them."""
     if request.profile == "gpu":
         raise InputError(GPU.format(name=name))
-    refuse(request, name, ("config", "responses", "settings"))
-    files = list(request.scores) or [_usual(usual)]
-    files = [str(demo_scores()) if f == "demo" and not Path(f).exists() else f for f in files]
-    several = [Recording(", ".join(files), records.select()) for records in load(files)]
+    files = _files(request, name, usual)
+    several = [Recording(", ".join(files), records.select()) for records in load_records(files)]
     if not several:
         raise InputError(f"--scores {', '.join(files)}: no rows of recorded scores")
     return several
+
+
+def scores_file(request: Request, name: str, usual: str) -> str:
+    """The one file that an experiment reads, where it needs more of a row than its scores."""
+    files = _files(request, name, usual)
+    if len(files) > 1:
+        raise InputError(f"--scores: {name} reads one file, not several")
+    return files[0]
+
+
+def _files(request: Request, name: str, usual: str) -> list[str]:
+    refuse(request, name, ("config", "responses", "settings"))
+    files = list(request.scores) or [_usual(usual)]
+    return [str(demo_scores()) if f == "demo" and not Path(f).exists() else f for f in files]
 
 
 def _usual(name: str) -> str:

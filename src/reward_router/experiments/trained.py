@@ -25,7 +25,7 @@ from reward_router.experiments.kind import Job, Part, Place, Plan, Request
 from reward_router.experiments.recorded import refuse
 from reward_router.experiments.results import Cell, Results
 from reward_router.jobs.study import folder_name, train_and_share
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.strict_json import dumps
 
 SEEDS = 3
@@ -158,7 +158,7 @@ def best_beforehand(config: Config, request: Request) -> str:
     names = arm_names(config)
     if request.config is not None or not _is_small(request):
         return names[0]
-    [sample] = load([str(demo_scores())], keep_prompts=0, keep_responses=False)
+    [sample] = load_records([str(demo_scores())], keep_prompts=0, keep_responses=False)
     accuracy = dict(zip(sample.arms, sample.correct_PK.mean(axis=0).tolist(), strict=True))
     return max(names, key=lambda arm: accuracy.get(arm, 0.0))
 

@@ -15,7 +15,7 @@ LEFT_OUT = ("majority", "random", "oracle", "w/o CLS", "prior with intercepts")
 """Rows of the tables that are no arm and not the prior's own choice."""
 
 
-def card_text(prior: Prior, result: Json, category_of_rows: Sequence[str]) -> str:
+def prior_card_text(prior: Prior, result: Json, category_of_rows: Sequence[str]) -> str:
     """Markdown.
 
     Args:
@@ -79,15 +79,17 @@ def _arms(prior: Prior) -> list[str]:
 
 
 def _accuracy(part: Json) -> list[str]:
-    categories = sorted(part["categories"])
-    heads = [f"{c} ({part['categories'][c]})" for c in categories]
+    sizes = part["categories"]
+    categories = sorted(sizes)
+    heads = [f"{name} ({sizes[name]})" for name in categories]
     lines = [f"| | all [95 %] | {' | '.join(heads)} |", "|---|---|" + "---|" * len(categories)]
     for name, method in part["methods"].items():
         if name in LEFT_OUT:
             continue
         accuracy = 100 * method["accuracy"]
         low, high = (100 * end for end in method["ci95"])
-        cells = " | ".join(f"{100 * method['by_category'][c]:.0f}" for c in categories)
+        by_category = method["by_category"]
+        cells = " | ".join(f"{100 * by_category[category]:.0f}" for category in categories)
         lines.append(f"| {name} | {accuracy:.1f} [{low:.1f}, {high:.1f}] | {cells} |")
     return lines
 

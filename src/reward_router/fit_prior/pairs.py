@@ -13,11 +13,11 @@ from reward_router.errors import InputError
 from reward_router.keyed import key
 from reward_router.offline.settings import PairSource
 from reward_router.offline.text import prompt_text
-from reward_router.reading import Tally
+from reward_router.reading import RowTally
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SourcedPair:
     """One preference, its prompt as text; ``id`` is unique over all sources."""
 
     id: str
@@ -28,18 +28,20 @@ class Pair:
     rejected: str
 
 
-def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair], Counter[str]]:
+def load_pairs(
+    sources: Sequence[PairSource], seed: int = 0
+) -> tuple[list[SourcedPair], Counter[str]]:
     """Pairs of every source in order, and how many were left out, by reason.
 
     Left out: rows that cannot be read, ties, identical responses, an empty side, more than
     ``max_chars``, and what is beyond ``sample``. InputError where a source has none left, or where
     more than half of its rows cannot be read. O(rows).
     """
-    pairs: list[Pair] = []
+    pairs: list[SourcedPair] = []
     dropped: Counter[str] = Counter()
     for source in sources:
-        usable: list[Pair] = []
-        tally = Tally(source.source)
+        usable: list[SourcedPair] = []
+        tally = RowTally(source.source)
         records = load_preferences(
             source.source,
             split=source.split,
@@ -62,16 +64,18 @@ def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair]
     return pairs, dropped
 
 
-def pairs_digest(pairs: Sequence[Pair]) -> str:
+def pairs_digest(pairs: Sequence[SourcedPair]) -> str:
     """How many pairs, and one hash of all of them in order."""
     total = hashlib.blake2b(digest_size=16)
     for pair in pairs:
         parts = (pair.id, pair.source, pair.category, pair.prompt, pair.chosen, pair.rejected)
-        total.update("\x1f".join(parts).encode(errors="surrogatepass") + b"\x1e")
+        # Separators that no text holds, so that texts cannot run into each other.
+        line = "\x1f".join(parts)
+        total.update(line.encode(errors="surrogatepass") + b"\x1e")
     return f"{len(pairs)} pairs, {total.hexdigest()}"
 
 
-def _left_out(tally: Tally) -> Counter[str]:
+def _left_out(tally: RowTally) -> Counter[str]:
     """What the reader left out already, by reason."""
     counts = {
         "with identical responses": tally.identical,
@@ -86,30 +90,39 @@ def in_words(dropped: Counter[str]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
 
 
-def _pair(record: PreferenceRecord, source: PairSource) -> Pair:
-    name = source.as_source or record.source or source.source.rsplit("/", 1)[-1].split(".")[0]
-    text = prompt_text(record.prompt)
-    return Pair(
-        f"{name}:{record.id}", name, record.category or name, text, record.chosen, record.rejected
+def _pair(record: PreferenceRecord, source: PairSource) -> SourcedPair:
+    # Without a name of its own, a source goes by its file: the last part, before the first dot.
+    file_name = source.source.rsplit("/", 1)[-1].split(".")[0]
+    name = source.as_source or record.source or file_name
+    return SourcedPair(
+        id=f"{name}:{record.id}",
+        source=name,
+        category=record.category or name,
+        prompt=prompt_text(record.prompt),
+        chosen=record.chosen,
+        rejected=record.rejected,
     )
 
 
-def _unusable(pair: Pair, max_chars: int | None) -> str:
+def _unusable(pair: SourcedPair, max_chars: int | None) -> str:
     if not pair.chosen.strip() or not pair.rejected.strip():
         return "with an empty side"
-    too_long = (
-        max_chars is not None
-        and len(pair.prompt) + len(pair.chosen) + len(pair.rejected) > max_chars
-    )
+    characters = len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+    too_long = max_chars is not None and characters > max_chars
     return "longer than max_chars" if too_long else ""
 
 
-def _sampled(pairs: list[Pair], sample: int | None, seed: int) -> list[Pair]:
+def _sampled(pairs: list[SourcedPair], sample: int | None, seed: int) -> list[SourcedPair]:
     """At most ``sample`` pairs, in file order: those with the smallest keyed hashes.
 
     So a larger sample holds a smaller one.
     """
     if sample is None or sample >= len(pairs):
         return pairs
-    rank = sorted(range(len(pairs)), key=lambda i: key(seed, "data", 0, pairs[i].id))
-    return [pairs[i] for i in sorted(rank[:sample])]
+
+    def hashed(row: int) -> int:
+        return key(seed, "data", 0, pairs[row].id)
+
+    by_hash = sorted(range(len(pairs)), key=hashed)
+    smallest = by_hash[:sample]
+    return [pairs[row] for row in sorted(smallest)]

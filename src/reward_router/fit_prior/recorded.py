@@ -21,7 +21,7 @@ from reward_router.reading import Broken
 from reward_router.replay import reading
 from reward_router.replay.columns import collect
 from reward_router.replay.fields import recorded as in_our_form
-from reward_router.replay.importers import kind, load
+from reward_router.replay.importers import kind, load_records
 from reward_router.replay.records import Records
 from reward_router.rewards.names import nearest
 
@@ -59,11 +59,14 @@ class Recorded:
 
     def digest(self) -> str:
         """A hash of every text, label and score: what a prior was learned from."""
+        records = self.records
         total = blake2b(digest_size=16)
-        responses = chain.from_iterable(self.records.responses)
-        for text in [*self.records.arms, *self.prompts, *responses]:
+        responses = chain.from_iterable(records.responses)
+        for text in [*records.arms, *self.prompts, *responses]:
+            # The length keeps texts apart that would run into each other.
             total.update(f"{len(text)}:".encode() + text.encode())
-        for array in (self.records.first_PK, self.records.second_PK, self.records.label_P):
+
+        for array in (records.first_PK, records.second_PK, records.label_P):
             total.update(np.ascontiguousarray(array).tobytes())
         return total.hexdigest()
 
@@ -81,7 +84,7 @@ def read_recorded(files: Sequence[str]) -> Recorded:
         records = collect("scores", _rows(files, dropped))
         names = [name.split(_MARK, 1) for name in records.categories]
     else:
-        together = list(load(files))
+        together = list(load_records(files))
         if len(together) > 1:
             raise InputError(f"scores {', '.join(files)}: files of several kinds; give one kind")
         records = together[0]
@@ -134,7 +137,8 @@ def _unusable(row: Mapping[str, Any]) -> str:
     texts = [row.get(name) for name in ("prompt", "response_a", "response_b")]
     if not all(isinstance(text, str) for text in texts):
         return _WITHOUT_TEXTS
-    return "" if all(str(text).strip() for text in texts) else "with an empty side"
+    filled = all(str(text).strip() for text in texts)
+    return "" if filled else "with an empty side"
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,20 +171,24 @@ def roles(recorded: Recorded, holdout: Sequence[str], test: float, dev: float, s
     for name in holdout:
         if name not in sources:
             raise InputError(f"holdout_sources: no source {name!r}{nearest(name, sources)}")
+
     group_P = recorded.records.group_P
+    n_rows = len(group_P)
     out_P = np.isin(recorded.source_P, list(holdout))
     # A prompt of a held-out source teaches nothing, wherever it stands.
-    inside = np.flatnonzero(~np.isin(group_P, group_P[out_P]))
+    of_held_out_P = np.isin(group_P, group_P[out_P])
+    inside = np.flatnonzero(~of_held_out_P)
     if not len(inside):
         raise InputError(
             f"holdout_sources holds out every source ({', '.join(sources)}): "
             "nothing is left to learn from"
         )
-    test_P = np.zeros(len(group_P), bool)
-    dev_P = np.zeros(len(group_P), bool)
+
+    test_P = np.zeros(n_rows, bool)
     test_P[inside] = dev_rows(group_P[inside], test, seed, "test")
     rest = inside[~test_P[inside]]
+    dev_P = np.zeros(n_rows, bool)
     dev_P[rest] = dev_rows(group_P[rest], dev, seed)
-    train_P = np.zeros(len(group_P), bool)
+    train_P = np.zeros(n_rows, bool)
     train_P[rest] = ~dev_P[rest]
     return Roles(train_P, dev_P, test_P, out_P)

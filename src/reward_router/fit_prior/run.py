@@ -18,11 +18,11 @@ from rich.console import Console
 
 from reward_router import config as configuration
 from reward_router.errors import InputError
-from reward_router.fit_prior.card import card_text
-from reward_router.fit_prior.pairs import Pair, in_words, load_pairs, pairs_digest
+from reward_router.fit_prior.card import prior_card_text
+from reward_router.fit_prior.pairs import SourcedPair, in_words, load_pairs, pairs_digest
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
 from reward_router.fit_prior.scoring import score_pairs, write_rows
-from reward_router.fit_prior.tables import category_table, main_table, measured, methods
+from reward_router.fit_prior.tables import category_table, main_table, method_figures, methods
 from reward_router.offline.apart import calibrate_apart
 from reward_router.offline.calibrate import Calibration
 from reward_router.offline.encoder import TextEncoder
@@ -31,8 +31,8 @@ from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
 from reward_router.progress import say, show_table, status
-from reward_router.replay.feedback import Feedback, parse
-from reward_router.rewards.configured import arm_pool, arm_specs
+from reward_router.replay.feedback import Feedback, parse_feedback
+from reward_router.rewards.configured import arm_pool, configured_arms
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.spec import ArmSpec
@@ -63,7 +63,7 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
             "without: online changes nothing here; "
             "it is a value for train and replay (the strongest arm of a prior), leave it out"
         )
-    payoff = parse(config.payoff)
+    payoff = parse_feedback(config.payoff)
     made = _begin(config, out, resume)
     try:
         return _fit(_settled(config), payoff, out, console)
@@ -109,9 +109,9 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     result = _result(config, recorded, role, fitted, prior) | {"seconds": seconds}
     metrics = {name: _short(part) for name, part in result["sets"].items()} | {"seconds": seconds}
     prior = save_prior(replace(prior, metrics=metrics), out)
-    write_atomically(out / CARD, card_text(prior, result, recorded.category_P.tolist()))
+    write_atomically(out / CARD, prior_card_text(prior, result, recorded.category_P.tolist()))
     write_atomically(out / RESULT, dumps(result, indent=1) + "\n")
-    show(result, calibration, console)
+    show_tables(result, calibration, console)
     took = f"{seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU"
     say(console, f"prior      {out}  ({took})")
     return prior
@@ -196,10 +196,12 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     _same_as_begun(pairs, specs, out)
     if path.is_file():
         return path
+
+    sources = {pair.source for pair in pairs}
     note = f"; left out: {in_words(dropped)}" if dropped else ""
-    say(console, f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}")
-    on_device = config.pool.model_copy(update={"device": torch_device(config.pool.device)})
-    arms = arm_pool(specs, on_device)
+    say(console, f"pairs      {len(pairs)} of {len(sources)} sources{note}")
+    device = torch_device(config.pool.device)
+    arms = arm_pool(specs, config.pool.model_copy(update={"device": device}))
     check_models(specs)
     scores, failed = score_pairs(pairs, specs, arms, console)
     for arm, error in failed.items():
@@ -208,7 +210,7 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     return path
 
 
-def _same_as_begun(pairs: Sequence[Pair], specs: Sequence[ArmSpec], out: Path) -> None:
+def _same_as_begun(pairs: Sequence[SourcedPair], specs: Sequence[ArmSpec], out: Path) -> None:
     """Note what the scores are made of.
 
     InputError where this directory was begun with other pairs or arms.
@@ -285,8 +287,10 @@ def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Consol
     kept = out / name.replace("/", "_").replace("torch.", "")
     if kept.is_file():
         return np.asarray(np.load(kept, allow_pickle=False))
+
     with status(console, f"encoding {len(recorded.records)} pairs with {texts.id.model}"):
         features_PF = texts.features(recorded.prompts, *recorded.sides)
+    # Renamed when it is whole: a run that is stopped leaves no half of it.
     partial = kept.with_suffix(".partial.npy")
     np.save(partial, features_PF)
     partial.rename(kept)
@@ -298,20 +302,27 @@ def _result(
 ) -> Json:
     """The tables as data."""
     records = recorded.records
-    best_single = int(records.correct_PK[role.train_P].mean(axis=0).argmax())
+    # By the training rows: the best arm of the judged rows would be known from the answers.
+    train_accuracy_K = records.correct_PK[role.train_P].mean(axis=0)
+    best_single = int(train_accuracy_K.argmax())
+
     sets = {}
     for name, mask_P in (("in distribution", role.test_P), ("out of distribution", role.out_P)):
         rows = np.flatnonzero(mask_P)
         if not len(rows):
             continue
         picked = _choices(config, fitted, prior.means(records.arms), rows)
-        table = measured(methods(records, rows, recorded.category_P, picked, best_single))
+        table = method_figures(methods(records, rows, recorded.category_P, picked, best_single))
+
         shares = {}
         for label, arm_T in picked.items():
             shares[label] = np.bincount(arm_T, minlength=len(records.arms)).tolist()
         sources = sorted(set(recorded.source_P[rows].tolist()))
         sets[name] = table | {"chosen": shares, "sources": sources}
-    counts = {n: int(getattr(role, f"{n}_P").sum()) for n in ("train", "dev", "test", "out")}
+
+    counts = {}
+    for part in ("train", "dev", "test", "out"):
+        counts[part] = int(getattr(role, f"{part}_P").sum())
     return {"arms": list(records.arms), "seed": config.seed, "rows": counts, "sets": sets}
 
 
@@ -322,14 +333,19 @@ def _choices(config: PriorConfig, fitted: FittedPrior, mean_KD: Float, rows: Int
     choices: dict[str, Int] = {}
     bare = fitted.without_cls
     if bare is not None:
-        choices["w/o CLS"] = bare.scores(bare.encode(fitted.features_PF[rows])).argmax(axis=1)
+        # Another head has another encoding of the same features.
+        bare_h_TD = bare.encode(fitted.features_PF[rows])
+        choices["w/o CLS"] = bare.scores(bare_h_TD).argmax(axis=1)
     choices[ours] = fitted.strengths.scores(h_TD).argmax(axis=1)
-    with_intercepts_TK = h_TD @ mean_KD[:, :-1].T + mean_KD[:, -1]
+
+    weight_KD = mean_KD[:, :-1]
+    intercept_K = mean_KD[:, -1]
+    with_intercepts_TK = h_TD @ weight_KD.T + intercept_K
     choices["prior with intercepts"] = with_intercepts_TK.argmax(axis=1)
     return choices
 
 
-def show(result: Json, calibration: Calibration, console: Console) -> None:
+def show_tables(result: Json, calibration: Calibration, console: Console) -> None:
     """Print the tables and what the calibration says, in words."""
     for name, part in result["sets"].items():
         show_table(console, main_table(part, name), width=WIDE)
@@ -357,7 +373,7 @@ def _short(part: Json) -> Json:
 
 def _specs(config: PriorConfig) -> list[ArmSpec]:
     """The arms that score, the embedded ones where none are listed."""
-    return arm_specs(config.arms)
+    return configured_arms(config.arms)
 
 
 def _fingerprints(config: PriorConfig) -> dict[str, str]:

@@ -19,7 +19,7 @@ from rich.progress import Progress, TaskID, TextColumn
 
 from reward_router.cache import cache_dir
 from reward_router.errors import InputError
-from reward_router.fit_prior.pairs import Pair
+from reward_router.fit_prior.pairs import SourcedPair
 from reward_router.progress import bar, visible
 from reward_router.replay.fields import side
 from reward_router.rewards.fingerprint import fingerprint
@@ -33,7 +33,7 @@ CHUNK = 16  # pairs between two writes
 
 
 def score_pairs(
-    pairs: Sequence[Pair],
+    pairs: Sequence[SourcedPair],
     specs: Sequence[ArmSpec],
     pool: RewardPool,
     console: Console,
@@ -46,19 +46,26 @@ def score_pairs(
     kept. InputError where fewer than two arms scored anything.
     """
     by_name = {spec.name: spec for spec in specs}
+    scores_folder = folder or cache_dir() / "scores"
     scores: dict[str, Float] = {}
     failed: dict[str, str] = {}
     with bar(console, TextColumn("{task.description}", markup=False)) as progress:
         for arm in pool.order(by_name):
             spec = by_name[arm]
-            store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(spec)}.jsonl")
+            store = ScoreStore(scores_folder / f"{fingerprint(spec)}.jsonl")
             task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
             has_weights = source_of(spec) is not None
             error = _fill(store, pairs, arm, pool, partial(_show, progress, task), has_weights)
             if error:
                 failed[arm] = error
-            scores[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
-    useful = [arm for arm, scores_P2 in scores.items() if np.isfinite(scores_P2).all(axis=1).any()]
+            rows = [store.pair(pair) for pair in pairs]
+            scores[arm] = np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+    # An arm teaches only where it scored both responses of some pair.
+    useful = []
+    for arm, score_P2 in scores.items():
+        if np.isfinite(score_P2).all(axis=1).any():
+            useful.append(arm)
     if len(useful) < 2:
         why = "".join(f"; {arm}: {error}" for arm, error in failed.items())
         raise InputError(
@@ -69,7 +76,7 @@ def score_pairs(
 
 def _fill(
     store: "ScoreStore",
-    pairs: Sequence[Pair],
+    pairs: Sequence[SourcedPair],
     arm: str,
     pool: RewardPool,
     done: Callable[[int], None],
@@ -81,19 +88,25 @@ def _fill(
     not kept: they are asked again next time. InputError where its checkpoint cannot be used.
     """
     todo = [pair for pair in pairs if not store.has(pair)]
+    kept = len(pairs) - len(todo)
     lost: Counter[str] = Counter()
-    done(len(pairs) - len(todo))
+    done(kept)
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
-        result = pool.score(arm, [p.prompt for p in chunk], [[p.chosen, p.rejected] for p in chunk])
+        prompts = [pair.prompt for pair in chunk]
+        responses = [[pair.chosen, pair.rejected] for pair in chunk]
+        result = pool.score(arm, prompts, responses)
         if result.refused and has_weights:
             raise InputError(f"arm {arm!r}: {result.error}")
         if not result.ok:
             return result.error or result.status
+
+        # Kept chunk by chunk: what was scored is not lost when a later request fails.
         rows = zip(chunk, result.scores_BN.tolist(), strict=True)
         store.add(row for b, row in enumerate(rows) if b not in result.row_errors)
         lost.update(result.row_errors.values())
-        done(len(pairs) - len(todo) + start + len(chunk))
+        done(kept + start + len(chunk))
+
     if lost:
         reason, _ = lost.most_common(1)[0]
         return f"{lost.total()} of {len(pairs)} rows, e.g. {reason}"
@@ -113,11 +126,11 @@ class ScoreStore:
         if path.is_file():
             self._known = dict(_whole_lines(path))
 
-    def has(self, pair: Pair) -> bool:
+    def has(self, pair: SourcedPair) -> bool:
         """Whether both responses are known."""
         return all(content_key(pair.prompt, r) in self._known for r in (pair.chosen, pair.rejected))
 
-    def pair(self, pair: Pair) -> tuple[float, float]:
+    def pair(self, pair: SourcedPair) -> tuple[float, float]:
         """Scores of chosen and rejected, NaN where unknown or abstained."""
         first, second = (
             self._known.get(content_key(pair.prompt, r), math.nan)
@@ -125,18 +138,22 @@ class ScoreStore:
         )
         return first, second
 
-    def add(self, scored: Iterable[tuple[Pair, Sequence[float]]]) -> None:
+    def add(self, scored: Iterable[tuple[SourcedPair, Sequence[float]]]) -> None:
         """Keep scores of [chosen, rejected], appended and flushed."""
         lines = []
         for pair, scores in scored:
-            for response, score in zip((pair.chosen, pair.rejected), scores, strict=True):
+            texts = (pair.chosen, pair.rejected)
+            for response, score in zip(texts, scores, strict=True):
                 name = content_key(pair.prompt, response)
                 self._known[name] = score
                 lines.append(dumps([name, score]))
+
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A process that was killed may have left half a line, which must not swallow the next one.
         torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
+        start = "\n" if torn else ""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + "\n".join(lines) + "\n")
+            file.write(start + "\n".join(lines) + "\n")
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, float]]:
@@ -153,7 +170,7 @@ def content_key(prompt: str, response: str) -> str:
     return hashlib.blake2b(f"{len(prompt)}:{prompt}{response}".encode(), digest_size=16).hexdigest()
 
 
-def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> None:
+def write_rows(pairs: Sequence[SourcedPair], scores: dict[str, Float], path: Path) -> None:
     """The recorded-scores file that ``reward-router replay`` reads.
 
     The side of the better response is a coin of the id.

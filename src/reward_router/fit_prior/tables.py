@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.progress import Table
-from reward_router.replay.intervals import bootstrap, interval
+from reward_router.progress import LiteralTable
+from reward_router.replay.intervals import bootstrap, percentile_interval
 from reward_router.replay.records import Records
 from reward_router.types import Float, Int
 
@@ -47,24 +47,29 @@ def methods(
     chose on each of ``rows``.
     """
     right_TK = records.correct_PK[rows]
-    votes_T = np.sign(np.nan_to_num(records.margins_PK[rows])).sum(axis=1) * records.label_P[rows]
-    accuracy = {
-        **{arm: right_TK[:, k] for k, arm in enumerate(records.arms)},
-        "best single (training)": right_TK[:, best_single],
-        "majority": 0.5 + 0.5 * np.sign(votes_T),
-        "random": right_TK.mean(axis=1),
-        **{name: right_TK[np.arange(len(rows)), arm_T] for name, arm_T in chosen.items()},
-        "oracle": right_TK.max(axis=1),
-    }
-    calls = dict.fromkeys(accuracy, 1.0) | {
-        "majority": float(len(records.arms)),
-        "oracle": float(len(records.arms)),
-    }
-    group_T = np.unique(records.group_P[rows], return_inverse=True)[1]
-    return Methods(accuracy, calls, right_TK.max(axis=1) > 0.5, group_T, category_P[rows])
+    side_TK = np.sign(np.nan_to_num(records.margins_PK[rows]))
+    # + where most arms name the better response, 0 where they are evenly split.
+    votes_T = side_TK.sum(axis=1) * records.label_P[rows]
+    best_T = right_TK.max(axis=1)
+    every_row = np.arange(len(rows))
+
+    accuracy = {arm: right_TK[:, k] for k, arm in enumerate(records.arms)}
+    accuracy["best single (training)"] = right_TK[:, best_single]
+    accuracy["majority"] = 0.5 + 0.5 * np.sign(votes_T)
+    accuracy["random"] = right_TK.mean(axis=1)
+    for name, arm_T in chosen.items():
+        accuracy[name] = right_TK[every_row, arm_T]
+    accuracy["oracle"] = best_T
+
+    # All others call one arm a row.
+    calls = dict.fromkeys(accuracy, 1.0)
+    calls["majority"] = float(len(records.arms))
+    calls["oracle"] = float(len(records.arms))
+    _, group_T = np.unique(records.group_P[rows], return_inverse=True)
+    return Methods(accuracy, calls, best_T > 0.5, group_T, category_P[rows])
 
 
-def measured(ways: Methods, against: str = "best single (training)") -> Json:
+def method_figures(ways: Methods, against: str = "best single (training)") -> Json:
     """Every method's figures.
 
     Accuracy with its 95 % interval, with both denominators, its paired difference to ``against``,
@@ -89,11 +94,11 @@ def measured(ways: Methods, against: str = "best single (training)") -> Json:
         table["methods"][name] = {
             "calls": ways.calls[name],
             "accuracy": float(right_P.mean()),
-            "ci95": interval(own_R),
+            "ci95": percentile_interval(own_R),
             "some_right": some_right,
-            "some_right_ci95": interval(draws.replicate([right_P], keep_P)),
+            "some_right_ci95": percentile_interval(draws.replicate([right_P], keep_P)),
             "minus_best_single": float((right_P - base_P).mean()),
-            "minus_best_single_ci95": interval(own_R - base_R),
+            "minus_best_single_ci95": percentile_interval(own_R - base_R),
             "by_category": _means(right_P, in_category),
         }
     table["categories"] = {c: int(rows_P.sum()) for c, rows_P in in_category.items()}
@@ -104,12 +109,12 @@ def _means(right_P: Float, in_category: Mapping[str, NDArray[np.bool_]]) -> dict
     return {c: float(right_P[rows_P].mean()) for c, rows_P in in_category.items()}
 
 
-def main_table(result: Json, title: str) -> Table:
+def main_table(result: Json, title: str) -> LiteralTable:
     """Methods in rows: accuracy with intervals and the paired difference.
 
     Over all rows, and over those that some arm has right.
     """
-    table = Table(f"{title}: {result['rows']} pairs, {result['prompts']} prompts", box=None)
+    table = LiteralTable(f"{title}: {result['rows']} pairs, {result['prompts']} prompts", box=None)
     for column in (
         "",
         "calls",
@@ -131,10 +136,10 @@ def main_table(result: Json, title: str) -> Table:
     return table
 
 
-def category_table(result: Json, title: str, most: int = 12) -> Table:
+def category_table(result: Json, title: str, most: int = 12) -> LiteralTable:
     """Accuracy in per cent by category, the ``most`` largest categories."""
     shown = sorted(result["categories"], key=lambda c: -result["categories"][c])[:most]
-    table = Table(f"{title}, by category", box=None)
+    table = LiteralTable(f"{title}, by category", box=None)
     for column in ("category", "pairs", *result["methods"]):
         table.column(column, justify="left" if column == "category" else "right")
     methods = result["methods"].values()

@@ -8,8 +8,10 @@ POST of one line, see ``docs/serve.md``).
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from reward_router.errors import InputError, RunError
@@ -18,6 +20,8 @@ URL = "REWARD_ROUTER_URL"
 TOKEN = "REWARD_ROUTER_TOKEN"
 PAUSE = 0.25
 """Seconds before the second try; each later pause is twice as long, up to 4 s."""
+AT_A_TIME = 32
+"""Requests of one batch that wait for an answer side by side."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,13 @@ class RouterClient:
             propensity=float(answer["propensity"]),
         )
 
+    def rewards(self, samples: Sequence[Mapping[str, Any]]) -> list[Given]:
+        """The rewards of several responses in their order, asked side by side; as `reward`."""
+        if not samples:
+            return []
+        with ThreadPoolExecutor(min(AT_A_TIME, len(samples))) as threads:
+            return list(threads.map(self.reward, samples))
+
     def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         end = time.monotonic() + self.seconds
         pause = PAUSE
@@ -107,3 +118,46 @@ class RouterClient:
                 )
             time.sleep(pause)
             pause = min(2 * pause, 4.0)
+
+
+ENDS = ("</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>")
+"""What ends a response of common models, where a trainer keeps special tokens."""
+
+
+def without_end(text: str) -> str:
+    """A response without the token that ends it.
+
+    >>> without_end("4.<|im_end|>\\n")
+    '4.'
+    """
+    trimmed = text.rstrip("\n")
+    ended = next((end for end in ENDS if trimmed.endswith(end)), None)
+    return text if ended is None else trimmed.removesuffix(ended)
+
+
+def sample(prompt: Any, response: str, label: Any = None, **known: Any) -> dict[str, Any]:
+    """A sample for `RouterClient.reward` from what a trainer has.
+
+    Args:
+        prompt: a text, or messages; of a message only role and content are sent.
+        response: what the policy wrote.
+        label: the right answer; anything but a text or a number is not sent.
+        known: ``group``, ``size`` and ``step``; those that are None are left out.
+
+    >>> sample([{"role": "user", "content": "Hi?", "token_ids": [1]}], "Hi.", None, size=None)
+    {'prompt': [{'role': 'user', 'content': 'Hi?'}], 'response': 'Hi.'}
+    """
+    sent: dict[str, Any] = {"prompt": prompt, "response": response}
+    if not isinstance(prompt, str):
+        sent["prompt"] = [
+            {"role": message["role"], "content": message["content"]} for message in prompt
+        ]
+    if isinstance(label, str | int | float):
+        sent["label"] = label
+    return sent | {name: value for name, value in known.items() if value is not None}
+
+
+@cache
+def shared_client(url: str | None = None, seconds: float = 120.0) -> RouterClient:
+    """One client a server and process, for trainers that call a function; as `RouterClient`."""
+    return RouterClient(url, seconds=seconds)

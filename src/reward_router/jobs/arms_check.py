@@ -17,9 +17,9 @@ from reward_router.assemble import arm_specs
 from reward_router.config import Config
 from reward_router.data import PreferenceRecord, load_preferences
 from reward_router.errors import InputError
-from reward_router.progress import Table, say, show_table
+from reward_router.progress import LiteralTable, say, show_table
 from reward_router.reading import Broken, read_rows
-from reward_router.rewards.check import ArmCheck, check_arms
+from reward_router.rewards.check import ArmCheck, check_on_sample
 from reward_router.rewards.configured import arm_pool, eval_specs
 from reward_router.rewards.spec import needs_gold
 from reward_router.rundir import write_atomically
@@ -85,7 +85,7 @@ def check_config(
     every_spec = [*arm_specs(config), *eval_specs(config.arms)]
     specs = [spec for spec in every_spec if not needs_gold(spec)]
     earlier_quantiles = _baseline(baseline)
-    checks = check_arms(
+    checks = check_on_sample(
         arm_pool(every_spec, config.pool, config.policy.device),
         rows,
         arms=[spec.name for spec in specs],
@@ -133,11 +133,13 @@ def _columns_in_data(columns: Mapping[str, str], pairs: LabelledPairs) -> dict[s
     if not of_pairs:
         return {}
     rows = read_rows(pairs.source, pairs.split, pairs.name)
-    first_row = next((row for _, row in rows if not isinstance(row, Broken)), {})
+    readable = (row for _, row in rows if not isinstance(row, Broken))
+    first_row = next(readable, {})
 
     def in_data(column: str) -> bool:
         # ``message.content`` reads a field inside the column ``message``
-        return column in first_row or column.split(".")[0] in first_row
+        outermost = column.split(".")[0]
+        return column in first_row or outermost in first_row
 
     return {ours: theirs for ours, theirs in of_pairs.items() if in_data(theirs)}
 
@@ -157,9 +159,12 @@ def _say_remarks(check: ArmCheck, console: Console) -> None:
 
 def _refuse_unusable(checks: Sequence[ArmCheck]) -> None:
     refused = [f"arm {check.arm!r}: {check.error}" for check in checks if check.refused]
-    if refused:
-        more = f" [and {len(refused) - 1} more]" if len(refused) > 1 else ""
-        raise InputError(refused[0] + more)
+    if not refused:
+        return
+    more = ""
+    if len(refused) > 1:
+        more = f" [and {len(refused) - 1} more]"
+    raise InputError(refused[0] + more)
 
 
 def _baseline(path: Path | None) -> dict[str, list[float]] | None:
@@ -173,8 +178,8 @@ def _baseline(path: Path | None) -> dict[str, list[float]] | None:
         raise InputError(f"--baseline {path}: not the --json of an arms check ({error})") from None
 
 
-def _table(checks: Sequence[ArmCheck]) -> Table:
-    table = Table(f"arms on {checks[0].pairs} labelled pairs")
+def _table(checks: Sequence[ArmCheck]) -> LiteralTable:
+    table = LiteralTable(f"arms on {checks[0].pairs} labelled pairs")
     for column in TABLE_COLUMNS:
         table.column(column, justify="left" if column == "arm" else "right")
     for check in checks:

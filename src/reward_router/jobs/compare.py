@@ -18,11 +18,11 @@ from rich.console import Console
 from reward_router.errors import InputError
 from reward_router.facts import tone
 from reward_router.headline import headline_gold, headline_win_rate
-from reward_router.progress import Table, minutes, say, show_table
+from reward_router.progress import LiteralTable, minutes, say, show_table
 from reward_router.report import charts, judged, marks, page
-from reward_router.report.curves import CURVES
+from reward_router.report.curves import CURVES, Curve
 from reward_router.report.frame import THIRD, colour, cut
-from reward_router.report.gather import Evidence, read, thin, trailing
+from reward_router.report.gather import Evidence, read_evidence, thin, trailing
 from reward_router.rundir import write_atomically
 
 Json = dict[str, Any]
@@ -37,7 +37,10 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
         raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
     if not out.resolve().parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
-    runs = dict(zip(names(folders), [read(Path(folder)) for folder in folders], strict=True))
+
+    names = short_names(folders)
+    evidence = [read_evidence(Path(folder)) for folder in folders]
+    runs = dict(zip(names, evidence, strict=True))
     show_table(console, _terminal(runs))
     for warning in warnings(runs):
         say(console, f"warning: {warning}", "yellow")
@@ -45,36 +48,38 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
     return out
 
 
-def names(folders: Sequence[Path]) -> list[str]:
+def short_names(folders: Sequence[Path]) -> list[str]:
     """Short names of directories, all different.
 
     A name is the last part of the path, or more of it where that is not enough.
 
-    >>> names([Path("a/run"), Path("b/run"), Path("c/other")])
+    >>> short_names([Path("a/run"), Path("b/run"), Path("c/other")])
     ['a/run', 'b/run', 'c/other']
     """
     resolved = [Path(folder).resolve() for folder in folders]
-    for parts in (1, 2, 3):
-        short = ["/".join(folder.parts[-parts:]) for folder in resolved]
-        if len(set(short)) == len(short):
+    for n_parts in (1, 2, 3):
+        short = ["/".join(folder.parts[-n_parts:]) for folder in resolved]
+        all_different = len(set(short)) == len(short)
+        if all_different:
             return short
+    # Numbered: one directory may be given twice.
     return [f"{i + 1}: {folder}" for i, folder in enumerate(resolved)]
 
 
 def warnings(runs: dict[str, Evidence]) -> list[str]:
     """What keeps the runs from being compared."""
-    made_of = [e.summary.get("manifest") or {} for e in runs.values()]
-    held_out = {str((m.get("data") or {}).get("held_out")) for m in made_of}
-    policies = {str(m.get("policy")) for m in made_of}
-    found = []
+    manifests = [evidence.summary.get("manifest") or {} for evidence in runs.values()]
+    held_out = {str((manifest.get("data") or {}).get("held_out")) for manifest in manifests}
+    policies = {str(manifest.get("policy")) for manifest in manifests}
+
+    obstacles = []
     for what, seen in (("held-out prompts", held_out), ("policies", policies)):
         if len(seen) > 1:
-            found.append(f"the runs have different {what}: their gold does not compare")
-    if any(e.running for e in runs.values()):
-        found.append(
-            f"not finished yet: {', '.join(name for name, e in runs.items() if e.running)}"
-        )
-    return found
+            obstacles.append(f"the runs have different {what}: their gold does not compare")
+    running = [name for name, evidence in runs.items() if evidence.running]
+    if running:
+        obstacles.append(f"not finished yet: {', '.join(running)}")
+    return obstacles
 
 
 def _row(e: Evidence) -> Json:
@@ -93,8 +98,8 @@ def _row(e: Evidence) -> Json:
     }
 
 
-def _terminal(runs: dict[str, Evidence]) -> Table:
-    table = Table("gold of runs side by side", box=None, padding=(0, 2, 0, 0))
+def _terminal(runs: dict[str, Evidence]) -> LiteralTable:
+    table = LiteralTable("gold of runs side by side", box=None, padding=(0, 2, 0, 0))
     # a run without gold is judged by an arm that took no part in it
     any_win_rate = any(headline_win_rate(e.summary) for e in runs.values())
     liked = ("liked better",) if any_win_rate else ()
@@ -193,7 +198,7 @@ def _table(runs: dict[str, Evidence]) -> str:
             price,
             f"{r['seconds']:,.0f}",
         ]
-        cells.append([marks.named(cut(name, 36), colour(i)), *told, *more])
+        cells.append([marks.coloured_name(cut(name, 36), colour(i)), *told, *more])
         classes.append({"better": "best", "worse": "worse"}.get(r["tone"], ""))
     return page.table(header, cells, 1, classes, sortable=True)
 
@@ -203,32 +208,42 @@ def _ends(gold: Json) -> list[float]:
 
 
 def _curves(runs: dict[str, Evidence]) -> str:
+    size = {"width": THIRD, "height": 160, "left": 52, "right": 10, "top": 8, "bottom": 36}
     drawn = []
     for curve in CURVES:
-        series: dict[str, charts.Series] = {}
-        for name, e in runs.items():
-            points = [
-                (r["step"] + 1, curve.value(r)) for r in e.records if curve.value(r) is not None
-            ]
-            kept = thin(points)
-            mean = trailing([float(y or 0.0) for _, y in kept], max(1, min(len(kept) // 8, 50)))
-            series[name] = ([x for x, _ in kept], mean)
-        if any(x for x, _ in series.values()):
-            size = {"width": THIRD, "height": 160, "left": 52, "right": 10, "top": 8, "bottom": 36}
+        series = {name: _smoothed(evidence, curve) for name, evidence in runs.items()}
+        is_logged = any(x for x, _ in series.values())
+        if is_logged:
             chart = charts.line(series, "training step", "", percent=curve.share, size=size)
             drawn.append(page.figure(curve.heading, curve.caption, chart))
     return page.grid(drawn, 3) or page.note("No step was logged.")
 
 
+def _smoothed(evidence: Evidence, curve: Curve) -> charts.Series:
+    """The steps of one run and its trailing means there; steps without a value are left out."""
+    points = []
+    for record in evidence.records:
+        value = curve.value(record)
+        if value is not None:
+            points.append((record["step"] + 1, value))
+    kept = thin(points)
+    # Over an eighth of the points: less shows noise, more hides a turn.
+    window = max(1, min(len(kept) // 8, 50))
+    mean = trailing([float(y or 0.0) for _, y in kept], window)
+    return [x for x, _ in kept], mean
+
+
 def _shares(runs: dict[str, Evidence]) -> str:
-    arms = list(dict.fromkeys(chain.from_iterable(e.arms for e in runs.values())))
+    every_arm = chain.from_iterable(evidence.arms for evidence in runs.values())
+    arms = list(dict.fromkeys(every_arm))
     values = [_shares_of(arm, runs) for arm in arms]
     what = (
         "Per cent of each run's decisions that an arm judged; an empty cell: "
         "the run does not have it."
     )
     shade = charts.Shade(0.0, 1.0, percent=True)
-    return page.figure("", what, charts.heatmap(values, arms, list(runs), shade), "wide")
+    chart = charts.heatmap(values, arms, list(runs), shade)
+    return page.figure("", what, chart, "wide")
 
 
 def _shares_of(arm: str, runs: dict[str, Evidence]) -> list[float | None]:
@@ -243,19 +258,25 @@ def _shares_of(arm: str, runs: dict[str, Evidence]) -> list[float | None]:
 def _differences(runs: dict[str, Evidence]) -> str:
     """Keys of the configurations that are not alike, one column a run."""
     configs = [_flat(evidence.config) for evidence in runs.values()]
+    every_key = dict.fromkeys(chain.from_iterable(configs))
     rows = []
-    for key in dict.fromkeys(chain.from_iterable(configs)):
-        values = [str(flat.get(key, "-")) for flat in configs]
-        if len({str(flat.get(key)) for flat in configs}) > 1:
-            rows.append([key, *(cut(value, 40) for value in values)])
+    for key in every_key:
+        values = {str(config.get(key)) for config in configs}
+        if len(values) > 1:
+            shown = [str(config.get(key, "-")) for config in configs]
+            rows.append([key, *(cut(value, 40) for value in shown)])
     if not rows:
         return page.note("Nothing: the configurations are equal.")
     return page.table(["key", *runs], rows, 1 + len(runs))
 
 
 def _flat(tree: Json, at: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{at}.{key}" if at else str(key)
-        found |= _flat(value, name) if isinstance(value, dict) and value else {name: value}
-    return found
+        # An empty section is a value: it would vanish otherwise.
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, name)
+        else:
+            flat[name] = value
+    return flat

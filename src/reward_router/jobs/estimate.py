@@ -29,8 +29,8 @@ from reward_router.assemble import (
     steps_of,
 )
 from reward_router.config import Config
-from reward_router.contexts import text_of
-from reward_router.examples import Example, balanced, load_examples
+from reward_router.contexts import plain_prompt
+from reward_router.examples import Example, load_examples, taken_in_turn
 from reward_router.manifest import dev_set
 from reward_router.online import online_prior
 from reward_router.preflight import (
@@ -76,48 +76,54 @@ CUTS = {
 
 def estimate(config: Config) -> dict[str, Any]:
     """Steps, responses, calls, tokens, FLOPs, seconds and peak bytes of a whole run."""
+    train = config.train
+    policy = config.policy
     examples = load_examples(config.data)
     prompts = len(examples)
-    prompt_tokens = (
-        TEMPLATE_TOKENS
-        + sum(len(text_of(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
-    )
-    train, policy = config.train, config.policy
-    steps = steps_of(config, prompts)
-    responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
-    arms = arm_specs(config)
-    asked = len(arms) if config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms else 1
-    committee = config.judge.mode == "committee"
-    asked = min(config.judge.max_calls, len(arms)) if committee else asked
+    characters = sum(len(plain_prompt(example.prompt)) for example in examples)
+    prompt_tokens = TEMPLATE_TOKENS + characters / prompts / CHARACTERS_PER_TOKEN
     length = prompt_tokens + policy.max_new_tokens
-    pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
-    scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
+
+    # What is sampled, and how many pairs come of it.
+    steps = steps_of(config, prompts)
+    prompts_seen = steps * min(train.batch_prompts, prompts)
+    responses = prompts_seen * policy.n_responses
+    pairs = prompts_seen * config.pairs.per_prompt
+
+    # Who scores how much of that.
+    arms = arm_specs(config)
+    asks_all = config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms
+    asked = len(arms) if asks_all else 1
+    committee = config.judge.mode == "committee"
+    if committee:
+        asked = min(config.judge.max_calls, len(arms))
+    scored = responses
+    if config.router.unit == "pair":
+        scored = min(responses, 2 * pairs)
     chosen = best_of_responses(config)
-    size, _ = parameters(policy.model)
-    heavy = [parameters(a.model)[0] for a in arms if a.model]
-    judge = sum(heavy) / max(1, len(arms))
     paid = paying_calls(config, responses)
     compared = win_rate_responses(config)
+
+    # A weight is one multiplication and one addition a token: 2 FLOPs. Responses to one prompt
+    # share it.
+    size, _ = parameters(policy.model)
+    heavy = [parameters(spec.model)[0] for spec in arms if spec.model]
+    judge = sum(heavy) / max(1, len(arms))
+    shared_length = policy.max_new_tokens + prompt_tokens / policy.n_responses
+    arms_work = judge * (scored * asked + chosen) * shared_length
+    paying_work = apart_weights(config, config.payoff.arm) * paid * length
+    measuring_work = apart_weights(config, config.eval.arm) * compared * length
+    # In forwards: two a pass, one for the reference, one more before several mini-batches.
+    passes = 1 + 2 * train.steps_per_batch + (train.mini_batch is not None)
     flops = {
-        "sample": 2.0
-        * size
-        * responses
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "score": 2.0
-        * judge
-        * (scored * asked + chosen)
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses)
-        + 2.0 * apart_weights(config, config.payoff.arm) * paid * length
-        + 2.0 * apart_weights(config, config.eval.arm) * compared * length,
-        "train": 2.0
-        * size
-        * 2
-        * pairs
-        * length
-        * (1 + 2 * train.steps_per_batch + (train.mini_batch is not None)),
+        "sample": 2.0 * size * responses * shared_length,
+        "score": 2.0 * arms_work + 2.0 * paying_work + 2.0 * measuring_work,
+        "train": 2.0 * size * 2 * pairs * length * passes,
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
+
     speed, device = throughput(config)
+    # As many reward models as may stay in memory, the largest of them.
     held = sorted(heavy, reverse=True)[: config.pool.resident]
     memory = {
         "program": PROGRAM,
@@ -128,6 +134,7 @@ def estimate(config: Config) -> dict[str, Any]:
     }
     if config.payoff.arm is not None:
         memory["judge"] = apart_weights(config, config.payoff.arm) * BYTES[config.pool.dtype]
+
     seconds = {"load": loading_seconds(memory["policy"] + memory["reward models"])}
     for phase, work in flops.items():
         seconds[phase] = work / speed / efficiency(phase, device)
@@ -154,14 +161,18 @@ def evaluated(config: Config, steps: int) -> int:
     These are gold before and after, on held-out and test prompts, and the looks.
     """
     settings = config.eval
+    of_prompt = settings.samples + settings.greedy
     total = 0
     for data in (dev_set(config), settings.test):
         if data is not None:
-            prompts = len(balanced(load_examples(data), settings.limit))
-            total += 2 * prompts * (settings.samples + settings.greedy)
+            prompts = len(taken_in_turn(load_examples(data), settings.limit))
+            # Twice: before training and after it.
+            total += 2 * prompts * of_prompt
+
     if settings.keep == "best":
-        looks = sum(step % settings.look_every == 0 or step == steps for step in range(steps + 1))
-        total += looks * settings.look * settings.look_samples
+        # A look falls due at every so many steps, the start included, and at the end.
+        due = [step % settings.look_every == 0 or step == steps for step in range(steps + 1)]
+        total += sum(due) * settings.look * settings.look_samples
     return total
 
 
@@ -172,11 +183,14 @@ def paying_calls(config: Config, responses: int) -> int:
 
 def win_rate_responses(config: Config) -> int:
     """Responses that `eval.arm` compares at the end: those before training and those after."""
+    settings = config.eval
     data = dev_set(config)
-    if config.eval.arm is None or data is None:
+    if settings.arm is None or data is None:
         return 0
-    prompts = len(balanced(load_examples(data), config.eval.limit))
-    return 2 * prompts * max(config.eval.samples, 1)
+    prompts = len(taken_in_turn(load_examples(data), settings.limit))
+    # Without samples the greedy response is compared.
+    of_prompt = max(settings.samples, 1)
+    return 2 * prompts * of_prompt
 
 
 def apart_weights(config: Config, name: str | None) -> float:
@@ -188,7 +202,7 @@ def apart_weights(config: Config, name: str | None) -> float:
     return parameters(models[0])[0] if models else 0.0
 
 
-class Shape(NamedTuple):
+class ModelShape(NamedTuple):
     """What a language model's memory is reckoned from.
 
     Args:
@@ -206,7 +220,7 @@ class Shape(NamedTuple):
     vocabulary: int
 
 
-def shape_of(config: Config) -> Shape | None:
+def shape_of(config: Config) -> ModelShape | None:
     """The policy's shape; None where the model is not at hand."""
     if not at_hand(config.policy.model):
         return None
@@ -217,7 +231,7 @@ def shape_of(config: Config) -> Shape | None:
 
     heads = size("num_attention_heads", 1)
     head_size = size("head_dim", size("hidden_size") // heads)
-    return Shape(
+    return ModelShape(
         layers=size("num_hidden_layers"),
         hidden=size("hidden_size"),
         middle=size("intermediate_size", 4 * size("hidden_size")),
@@ -234,8 +248,12 @@ def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
     shape = shape_of(config)
     if shape is None:
         return 0.0
-    rows = min(config.eval.batch, evaluated(config, 1) or config.eval.batch)
-    length = prompt_tokens + (config.eval.max_new_tokens or config.policy.max_new_tokens)
+    settings = config.eval
+    rows = min(settings.batch, evaluated(config, 1) or settings.batch)
+    new_tokens = settings.max_new_tokens or config.policy.max_new_tokens
+    length = prompt_tokens + new_tokens
+
+    # Keys and values of every layer for every token, in the type that is sampled with.
     cache = shape.layers * shape.cached * length * BYTES[config.policy.sample_dtype]
     logits = 4.0 * 3 * shape.vocabulary  # scores, probabilities, their sum
     return rows * (cache + logits)
@@ -250,11 +268,15 @@ def training_bytes(config: Config, prompt_tokens: float) -> float:
     shape = shape_of(config)
     if shape is None:
         weights, hidden = parameters(config.policy.model)
+        # A layer has about 12 h^2 weights: 4 h^2 of attention and 8 h^2 of its MLP.
         layers = round(weights / (12 * hidden**2)) if hidden else 0
-        shape = Shape(layers, hidden, 4 * hidden, 0, 0)
+        shape = ModelShape(layers, hidden, 4 * hidden, 0, 0)
+
     pairs = config.train.micro_batch
     response_tokens = pairs * 2 * config.policy.max_new_tokens
-    tokens = response_tokens + pairs * prompt_tokens / min(config.pairs.per_prompt, 2)
+    pairs_of_prompt = min(config.pairs.per_prompt, 2)
+    tokens = response_tokens + pairs * prompt_tokens / pairs_of_prompt
+
     kept_of_token = KEPT_WIDTHS * shape.hidden + KEPT_MIDDLES * shape.middle
     if config.train.gradient_checkpointing:
         # Each layer's input is kept, and one layer at a time is computed again.
@@ -285,11 +307,17 @@ def best_of_responses(config: Config) -> int:
 
     They are scored before training and after.
     """
-    settings, data = config.eval, dev_set(config)
-    routed = config.router.mode == "route" and config.judge.mode == "single"
-    if not settings.best_of or settings.samples < 2 or data is None or not routed:
+    settings = config.eval
+    data = dev_set(config)
+    if not settings.best_of or settings.samples < 2 or data is None:
         return 0
-    return 2 * len(balanced(load_examples(data), settings.limit)) * settings.samples
+    # Only a router that names single arms can choose among samples.
+    routed = config.router.mode == "route" and config.judge.mode == "single"
+    if not routed:
+        return 0
+
+    prompts = len(taken_in_turn(load_examples(data), settings.limit))
+    return 2 * prompts * settings.samples
 
 
 def loading_seconds(weight_bytes: float) -> float:
@@ -360,26 +388,38 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     check_trackers(config.report_to)
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
-    specs, pool = arm_specs(config), build_pool(config, examples)
-    models = [s.model for s in (*specs, *judge_specs(config))]
-    absent = sorted({m for m in (config.policy.model, *models) if m and not at_hand(m)})
+
+    # First the arms: those at hand are asked, the others are named.
+    specs = arm_specs(config)
+    pool = build_pool(config, examples)
+    arm_models = [spec.model for spec in (*specs, *judge_specs(config))]
+    models = {model for model in (config.policy.model, *arm_models) if model}
+    absent = sorted(model for model in models if not at_hand(model))
     if absent:
         say(f"not checked, for not being on this disk: {', '.join(absent)}")
-    here = [s for s in specs if s.model not in absent]
+    here = [spec for spec in specs if spec.model not in absent]
     check_arms(here, pool)
     check_judge(config, absent, examples, say)
-    if (prior := online_prior(config.router, config.payoff.name)) is not None:
+    prior = online_prior(config.router, config.payoff.name)
+    if prior is not None:
         for warning in prior_warnings(config, prior, here):
             say(f"warning: {warning}")
+
+    # Then the prompts, which need the policy's tokenizer, and the disk, which needs their number.
     if config.policy.model not in absent:
         text = check_policy(config)
         examples = fitting(examples, config.data, text, say)
         check_prompts(config, text, examples)
-    check_disk(out, disk_bytes(config, steps_of(config, len(examples)), len(examples)))
-    large = [s.name for s in here if weight_bytes(s.model) > free_memory() / 2]
+    n_examples = len(examples)
+    steps = steps_of(config, n_examples)
+    check_disk(out, disk_bytes(config, steps, n_examples))
+
+    # At last one real prompt for every arm that fits into memory now.
+    large = [spec.name for spec in here if weight_bytes(spec.model) > free_memory() / 2]
     if large:
         say(f"not asked about a real prompt, for want of memory now: {', '.join(large)}")
-    answer_one_row(config, pool, [s for s in here if s.name not in large], examples, say)
+    small = [spec for spec in here if spec.name not in large]
+    answer_one_row(config, pool, small, examples, say)
 
 
 def check_judge(
@@ -394,7 +434,10 @@ def check_judge(
         return
     pool = judge_pool(config)
     check_arms(specs, pool)
-    if weight_bytes(specs[0].model) <= free_memory() / 2:
+    [judge] = specs
+    # Half of what is free: the run itself needs memory, too.
+    fits = weight_bytes(judge.model) <= free_memory() / 2
+    if fits:
         answer_one_row(config, pool, specs, examples, say)
 
 
@@ -424,31 +467,40 @@ def free_memory() -> float:
 def show_estimate(config: Config, console: Console) -> None:
     """``train --dry-run``."""
     e = estimate(config)
-    total = sum(e["seconds"].values())
-    parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
-    memory = ", ".join(f"{name} {gib(size)}" for name, size in e["memory_bytes"].items())
-    say_fact(
-        console,
-        f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs",
-    )
+    seconds = e["seconds"]
+    total = sum(seconds.values())
+    steps = f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs"
+    say_fact(console, steps)
+
     most = "at most " if e["calls_at_most"] else ""
-    more = f"; {e['calls_best_of']} more for best of n" if e["calls_best_of"] else ""
-    more += f"; {e['calls_paying']} more by the judge that pays" if e["calls_paying"] else ""
+    more = ""
+    if e["calls_best_of"]:
+        more += f"; {e['calls_best_of']} more for best of n"
+    if e["calls_paying"]:
+        more += f"; {e['calls_paying']} more by the judge that pays"
     say_fact(
         console,
         f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}",
     )
+
+    parts = ", ".join(f"{phase} {duration(spent)}" for phase, spent in seconds.items())
     say_fact(console, f"time     about {duration(total)} on {e['device']}: {parts}")
     if total > LONG:
-        for line in cuts(e["seconds"]):
+        for line in cuts(seconds):
             say_fact(console, line, "yellow")
-    say_fact(console, f"memory   about {gib(sum(e['memory_bytes'].values()))}: {memory}")
+
+    memory = e["memory_bytes"]
+    shares = ", ".join(f"{name} {gib(size)}" for name, size in memory.items())
+    say_fact(console, f"memory   about {gib(sum(memory.values()))}: {shares}")
     say_fact(console, f"disk     about {gib(e['disk_bytes'])} in the run's directory")
-    if e["downloads"]:
-        sizes = [
-            f"{m} {gib(size) if size else '(size unknown)'}" for m, size in e["downloads"].items()
-        ]
-        say_fact(console, f"download about {gib(sum(e['downloads'].values()))}: {', '.join(sizes)}")
+
+    downloads_by_model = e["downloads"]
+    if downloads_by_model:
+        sizes = []
+        for model, size in downloads_by_model.items():
+            sizes.append(f"{model} {gib(size) if size else '(size unknown)'}")
+        whole = gib(sum(downloads_by_model.values()))
+        say_fact(console, f"download about {whole}: {', '.join(sizes)}")
 
 
 def cuts(seconds: dict[str, float]) -> list[str]:

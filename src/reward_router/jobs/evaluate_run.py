@@ -14,10 +14,10 @@ from reward_router.assemble import fitting
 from reward_router.config import Config, DataConfig
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold, Measurement, compare, measure
-from reward_router.examples import EMBEDDED, Example, balanced, load_examples
+from reward_router.evaluate import GoldMeasured, Measurement, compare_gold, measure_gold
+from reward_router.examples import EMBEDDED_TASKS, Example, load_examples, taken_in_turn
 from reward_router.grading import AnswerKind
-from reward_router.headline import GOLD, GOLD_SAMPLED, finished_line
+from reward_router.headline import GOLD_FIGURE, GOLD_SAMPLED, finished_line
 from reward_router.policy import Policy
 from reward_router.progress import say, show_table
 from reward_router.rundir import adapter_tensors, run_config
@@ -65,7 +65,7 @@ def held_out(folder: Path, wanted: WantedData) -> DataConfig:
     if wanted.source is None:
         written = {key: value for key, value in options.items() if value is not None}
         return _own_dev_set(config, folder).model_copy(update=written)
-    usual_split = "dev" if wanted.source == EMBEDDED else "train"
+    usual_split = "dev" if wanted.source == EMBEDDED_TASKS else "train"
     options["split"] = wanted.split or usual_split
     return DataConfig(
         source=wanted.source, name=wanted.name, columns=dict(wanted.columns), **options
@@ -75,7 +75,7 @@ def held_out(folder: Path, wanted: WantedData) -> DataConfig:
 def _own_dev_set(config: Config, folder: Path) -> DataConfig:
     if config.eval.data is not None:
         return config.eval.data
-    if config.data.source == EMBEDDED:
+    if config.data.source == EMBEDDED_TASKS:
         return config.data.model_copy(update={"split": "dev"})
     raise InputError(f"{folder}: the run has no dev set of its own; name a data set")
 
@@ -100,7 +100,9 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
         )
     policy = Policy(config.policy, config.train, config.seed)
     short_enough = fitting(examples, data, policy, lambda note: say(console, note))
-    chosen = balanced(short_enough, limit)
+    chosen = taken_in_turn(short_enough, limit)
+
+    # The base model first: the adapter is loaded into the same weights.
     ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
     before = _gold_by_kind(config, policy, chosen, ranks)
     policy.load_adapter(adapter_tensors(folder))
@@ -109,7 +111,7 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
 
     tables = {}
     for kind, gold in after.items():
-        table = compare(before[kind], gold)
+        table = compare_gold(before[kind], gold)
         tables[kind] = table
         how = "greedy"
         if kind == GOLD_SAMPLED:
@@ -121,16 +123,16 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
 
 def _gold_by_kind(
     config: Config, policy: Policy, examples: list[Example], ranks: Ranks
-) -> dict[str, Gold]:
+) -> dict[str, GoldMeasured]:
     """Gold under the policy's present weights: sampled, greedy, or both."""
     settings = config.eval
     samples_by_kind = {}
     if settings.samples:
         samples_by_kind[GOLD_SAMPLED] = settings.samples
     if settings.greedy:
-        samples_by_kind[GOLD] = 0
+        samples_by_kind[GOLD_FIGURE] = 0
     gold = {}
     for kind, samples in samples_by_kind.items():
         how = Measurement(samples, settings.max_new_tokens, settings.batch)
-        gold[kind] = measure(policy, examples, ranks, how)
+        gold[kind] = measure_gold(policy, examples, ranks, how)
     return gold

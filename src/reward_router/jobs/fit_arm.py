@@ -24,7 +24,7 @@ from reward_router import keyed
 from reward_router.data import load_preferences
 from reward_router.errors import InputError
 from reward_router.offline.text import prompt_text
-from reward_router.progress import Table, show_table
+from reward_router.progress import LiteralTable, show_table
 from reward_router.rewards.kinds.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
 from reward_router.rewards.names import nearest
@@ -38,7 +38,7 @@ LEAST_PROMPTS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class PairRows:
+class FeatureDifferences:
     """Preference pairs as differences of features.
 
     Args:
@@ -114,17 +114,18 @@ def parse_heads(texts: Sequence[str]) -> dict[str, list[str]]:
     """
     heads: dict[str, list[str]] = {}
     for text in texts:
-        name, _, listed = text.partition("=")
+        before, _, listed = text.partition("=")
+        name = before.strip()
         categories = [category.strip() for category in listed.split(",") if category.strip()]
-        if not name.strip() or not categories:
+        if not name or not categories:
             raise InputError(f"--head {text!r}: write it as NAME=category,category")
-        if name.strip() in heads:
-            raise InputError(f"--head {name.strip()}: given twice; every head has its own name")
-        heads[name.strip()] = categories
+        if name in heads:
+            raise InputError(f"--head {name}: given twice; every head has its own name")
+        heads[name] = categories
     return heads
 
 
-def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:
+def _rows(sources: Sequence[str], encoder: str, seed: int) -> FeatureDifferences:
     usable = []
     for source in sources:
         for record in load_preferences(source):
@@ -133,26 +134,39 @@ def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:
                 usable.append(record)
     if not usable:
         raise InputError(f"{', '.join(sources)}: no usable preference pair")
-    prompts = [prompt_text(r.prompt) for r in usable]
+
+    prompts = [prompt_text(record.prompt) for record in usable]
     model = load_encoder(encoder)
-    chosen_PF = features(model, prompts, [r.chosen for r in usable])
-    rejected_PF = features(model, prompts, [r.rejected for r in usable])
-    number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-    fold = {prompt: int(keyed.uniform(seed, "data", 3, prompt) * FOLDS) for prompt in number}
+    chosen_PF = features(model, prompts, [record.chosen for record in usable])
+    rejected_PF = features(model, prompts, [record.rejected for record in usable])
+
+    # Folds by prompt: pairs of one prompt are alike, and would be judged by what they taught.
+    different = list(dict.fromkeys(prompts))
+    number = {prompt: i for i, prompt in enumerate(different)}
+    fold = {}
+    for prompt in different:
+        fold[prompt] = int(keyed.uniform(seed, "data", 3, prompt) * FOLDS)
+
+    longer_by = []
     digest = hashlib.blake2b(digest_size=16)
     for prompt, record in zip(prompts, usable, strict=True):
+        chosen_words = len(record.chosen.split())
+        rejected_words = len(record.rejected.split())
+        longer_by.append(float(chosen_words - rejected_words))
         digest.update(f"{prompt}\x1f{record.chosen}\x1f{record.rejected}\x1e".encode())
-    return PairRows(
+    return FeatureDifferences(
         chosen_PF - rejected_PF,
-        np.array([number[p] for p in prompts]),
-        np.array([fold[p] for p in prompts]),
-        np.array([r.category or "all" for r in usable]),
-        np.array([float(len(r.chosen.split()) - len(r.rejected.split())) for r in usable]),
+        np.array([number[prompt] for prompt in prompts]),
+        np.array([fold[prompt] for prompt in prompts]),
+        np.array([record.category or "all" for record in usable]),
+        np.array(longer_by),
         digest.hexdigest(),
     )
 
 
-def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Float, dict[str, Any]]:
+def _fit_head(
+    name: str, rows: FeatureDifferences, categories: Sequence[str]
+) -> tuple[Float, dict[str, Any]]:
     mine_P = np.isin(rows.category_P, list(categories))
     n_prompts = len(set(rows.prompt_P[mine_P].tolist()))
     if n_prompts < LEAST_PROMPTS:
@@ -191,20 +205,21 @@ def _correlation(one_P: Float, two_P: Float) -> float:
 
 
 def _out_of_fold(
-    rows: PairRows, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ridge: float
+    rows: FeatureDifferences, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ridge: float
 ) -> Float:
     """(P,) margins of every pair by heads that saw no prompt of its fold."""
     margin_P = np.zeros(len(mine_P))
     for fold in range(FOLDS):
-        learn_P = mine_P & (rows.fold_P != fold)
+        held_P = rows.fold_P == fold
+        learn_P = mine_P & ~held_P
         if learn_P.any():
             weight_F = fit_weights(rows.gap_PF[learn_P], rows.prompt_P[learn_P], ridge)
-            margin_P[rows.fold_P == fold] = rows.gap_PF[rows.fold_P == fold] @ weight_F
+            margin_P[held_P] = rows.gap_PF[held_P] @ weight_F
     return margin_P
 
 
 def _by_prompt(
-    margin_P: Float, rows: PairRows, which_P: np.ndarray[Any, np.dtype[np.bool_]]
+    margin_P: Float, rows: FeatureDifferences, which_P: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> tuple[float, int]:
     """The share of pairs that are ordered rightly, and the number of prompts.
 
@@ -212,6 +227,8 @@ def _by_prompt(
     """
     margin_P = margin_P[which_P]
     right_P = (margin_P > 0) + 0.5 * (margin_P == 0)
+
+    # Numbered anew, because a fold has some of the prompts only.
     _, place_P = np.unique(rows.prompt_P[which_P], return_inverse=True)
     pairs_of_prompt = np.bincount(place_P)
     right_of_prompt = np.bincount(place_P, right_P)
@@ -228,10 +245,12 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
     z_PF = gap_PF / scale_F
     _, place_P = np.unique(prompt_P, return_inverse=True)
     # c_p of the objective: a prompt with many pairs counts no more than one with few.
-    share_P = 1.0 / np.bincount(place_P)[place_P]
+    pairs_of_prompt = np.bincount(place_P)
+    share_P = 1.0 / pairs_of_prompt[place_P]
     share_P /= share_P.sum()
 
     def objective(weight_F: Float) -> tuple[float, Float]:
+        # Bradley-Terry: sum c_p log(1 + exp(-margin)) + ridge |w|^2 / 2, and its gradient.
         margin_P = z_PF @ weight_F
         penalty = ridge * weight_F @ weight_F / 2
         loss = float(share_P @ np.logaddexp(0.0, -margin_P) + penalty)
@@ -239,25 +258,29 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
         gradient_F = z_PF.T @ slope_P + ridge * weight_F
         return loss, gradient_F
 
-    start_F = np.zeros(gap_PF.shape[1])
-    # The weights are found on the scaled features and given back on the original ones.
+    n_features = gap_PF.shape[1]
+    start_F = np.zeros(n_features)
     solved = minimize(objective, start_F, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    # The weights are found on the scaled features and given back on the original ones.
     return np.asarray(solved.x / scale_F)
 
 
 def _write(out: Path, weights: Mapping[str, Float], about: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
+    tensors = {name: row_F.astype(np.float32) for name, row_F in weights.items()}
+    text = dumps(about, indent=1, ensure_ascii=False)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is whole: nobody ever reads half of it.
         partial = out / f"{TENSORS}.partial"
-        save_file({name: row_F.astype(np.float32) for name, row_F in weights.items()}, partial)
+        save_file(tensors, partial)
         partial.rename(out / TENSORS)
-        write_atomically(out / ABOUT, dumps(about, indent=1, ensure_ascii=False) + "\n")
-        write_atomically(out / "CARD.md", card_text(about))
+        write_atomically(out / ABOUT, text + "\n")
+        write_atomically(out / "CARD.md", arm_card_text(about))
 
 
-def card_text(about: Mapping[str, Any]) -> str:
+def arm_card_text(about: Mapping[str, Any]) -> str:
     """The artifact's card: what it was learned from, and how good each head is.
 
     Good means: how often it is right on prompts that it had not seen.
@@ -309,11 +332,14 @@ def _cell(measured: Mapping[str, Any] | None) -> str:
     return "-" if measured is None else f"{measured['accuracy']:.2f} ({measured['prompts']})"
 
 
-def _table(about: Mapping[str, Any]) -> Table:
+def _table(about: Mapping[str, Any]) -> LiteralTable:
     categories = _categories(about)
-    table = Table("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
+    table = LiteralTable("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
     for column in ("head", *categories):
-        table.column(column, justify="left" if column == "head" else "right")
+        justify = "left" if column == "head" else "right"
+        table.column(column, justify=justify)
+
     for name, head in about["heads"].items():
-        table.row(name, *(_cell(head["accuracy_on_unseen_prompts"].get(c)) for c in categories))
+        accuracy = head["accuracy_on_unseen_prompts"]
+        table.row(name, *(_cell(accuracy.get(category)) for category in categories))
     return table

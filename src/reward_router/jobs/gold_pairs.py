@@ -20,7 +20,7 @@ from reward_router import keyed
 from reward_router.assemble import fitting
 from reward_router.config import Config
 from reward_router.errors import InputError
-from reward_router.examples import Example, balanced, load_examples
+from reward_router.examples import Example, load_examples, taken_in_turn
 from reward_router.policy import Policy
 from reward_router.progress import bar, say
 from reward_router.responses import finished
@@ -53,7 +53,7 @@ def gold_pairs(
         )
     policy = Policy(config.policy, config.train, config.seed)
     n = config.policy.n_responses
-    examples = balanced(
+    examples = taken_in_turn(
         fitting(judged, config.data, policy, lambda note: say(console, note)), prompts
     )
     keep_cut = config.pairs.truncated == "keep"
@@ -70,7 +70,7 @@ def gold_pairs(
                 ended_N = finished(responses).tolist()
                 both = zip(responses, ended_N, strict=True)
                 usable = [response for response, ended in both if ended or keep_cut]
-                pairs = pairs_of(example, usable, per_prompt, config.seed)
+                pairs = gold_pairs_of(example, usable, per_prompt, config.seed)
                 cut += len(responses) - len(usable)
                 prompts_with_pairs += bool(pairs)
                 rows += pairs
@@ -94,25 +94,28 @@ def gold_pairs(
     return len(rows)
 
 
-def pairs_of(
+def gold_pairs_of(
     example: Example, responses: Sequence[str], per_prompt: int, seed: int
 ) -> list[dict[str, Any]]:
     """Up to ``per_prompt`` different (right, wrong) pairs of one prompt, drawn by key.
 
     Empty where all responses are alike.
     """
-    texts = list(dict.fromkeys(str(r) for r in responses if r.strip()))
+    texts = list(dict.fromkeys(str(response) for response in responses if response.strip()))
     gold = example.gold(texts).tolist()
     right = [text for text, value in zip(texts, gold, strict=True) if value == 1]
     wrong = [text for text, value in zip(texts, gold, strict=True) if value == 0]
     every_pair = list(itertools.product(right, wrong))
     if not every_pair:
         return []
+
     draw = keyed.rng(seed, "pairs", STEP, example.id)
     most = min(per_prompt, len(every_pair))
     drawn = draw.choice(len(every_pair), size=most, replace=False).tolist()
+
     base = {"prompt": example.prompt, "category": example.category, "source": "gold-pairs"}
     rows = []
+    # The number of a pair is its id, so that a larger draw names the same pairs alike.
     for i in sorted(drawn):
         chosen, rejected = every_pair[i]
         rows.append({"id": f"{example.id}/{i}", **base, "chosen": chosen, "rejected": rejected})

@@ -20,7 +20,7 @@ import yaml
 from reward_router import config as configuration
 from reward_router.data import load_prompts
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED
+from reward_router.examples import EMBEDDED_TASKS
 from reward_router.grading import grade
 from reward_router.preflight import at_hand, model_config
 from reward_router.rundir import write_atomically
@@ -52,17 +52,18 @@ class Found:
 
 def look(source: str) -> Found:
     """Read the first rows of a data file. InputError where no prompt can be read from it."""
-    if source == EMBEDDED:
+    if source == EMBEDDED_TASKS:
         return Found(0, None)
     records = load_prompts(source, limit=LOOKED_AT)
     if not records:
         raise InputError(f"--data {source}: no prompt can be read from it")
-    answers = [r.answer for r in records if r.answer is not None]
+
+    answers = [record.answer for record in records if record.answer is not None]
     # Labels that were held back for a part of the prompts are enough for the payoff and for the
     # measuring.
-    enough = len(answers) >= min(FEW, max(1, len(records) / 2))
-    kind = answer_kind(answers) if enough else None
-    categories = sorted({r.category for r in records} - {""})
+    needed = min(FEW, max(1, len(records) / 2))
+    kind = answer_kind(answers) if len(answers) >= needed else None
+    categories = sorted({record.category for record in records} - {""})
     return Found(len(records), kind, categories, len(answers))
 
 
@@ -76,12 +77,17 @@ def answer_kind(answers: Sequence[str]) -> str:
     >>> answer_kind(["B", "A"]), answer_kind(["Paris"])
     ('letter', 'exact')
     """
-    if all(re.fullmatch(r"\(?[A-Ja-j]\)?\.?", a.strip()) for a in answers):
+    letters = r"\(?[A-Ja-j]\)?\.?"
+    if all(re.fullmatch(letters, answer.strip()) for answer in answers):
         return "letter"
+
+    has_latex = any("\\" in answer for answer in answers)
+    # A few odd answers in a hundred do not change what the others are.
+    needed = 0.98 * len(answers)
     for kind in KINDS:
-        if kind == "math" and not any("\\" in a for a in answers):
+        if kind == "math" and not has_latex:
             continue
-        if sum(_reads(kind, a) for a in answers) >= 0.98 * len(answers):
+        if sum(_reads(kind, answer) for answer in answers) >= needed:
             return kind
     return "exact"
 
@@ -116,7 +122,7 @@ def arm(text: str) -> dict[str, Any]:
         return {"name": name, "kind": "metric", "metric": what.removeprefix("metric:")}
     if re.search(r"(\.py|^[\w.]+):[A-Za-z_]\w*$", what):
         return {"name": name, "kind": "python", "path": imported(what)}
-    return {"name": name, "kind": kind_of(what), "model": what}
+    return {"name": name, "kind": arm_kind_of(what), "model": what}
 
 
 def imported(path: str) -> str:
@@ -142,17 +148,24 @@ def imported(path: str) -> str:
     return f"{'.'.join(parts)}:{name}"
 
 
-def kind_of(model: str) -> str:
+def arm_kind_of(model: str) -> str:
     """classifier, loglik or embedding.
 
     The model's own configuration says it where it is on this disk, else its name does.
     """
-    if (Path(model) / "modules.json").is_file() or "minilm" in model.lower():
+    name = model.lower()
+    is_encoder = (Path(model) / "modules.json").is_file() or "minilm" in name
+    if is_encoder:
         return "embedding"
+
     if at_hand(model) and model != "tiny":
-        names = " ".join(getattr(model_config(model), "architectures", None) or [])
-        return "classifier" if "Classification" in names or "Reward" in names else "loglik"
-    reward = re.search(r"reward|classif|(^|[-_/])rm([-_]|$)|deberta|bert", model.lower())
+        architectures = getattr(model_config(model), "architectures", None) or []
+        classes = " ".join(architectures)
+        is_reward = "Classification" in classes or "Reward" in classes
+        return "classifier" if is_reward else "loglik"
+
+    # Not on this disk: reward models mostly say in their name what they are.
+    reward = re.search(r"reward|classif|(^|[-_/])rm([-_]|$)|deberta|bert", name)
     return "classifier" if reward else "loglik"
 
 
@@ -212,7 +225,7 @@ def _tree(
 
 
 def _lines(tree: dict[str, Any], found: Found) -> list[str]:
-    gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED
+    gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED_TASKS
     comments = {
         "data": _data_comment(tree, found),
         "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; "
@@ -249,7 +262,7 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         ]
     if "payoff" not in tree:
         lines += ["", *_comment(PROBE if gold else NEG_LOSS)]
-    if gold and tree["data"]["source"] != EMBEDDED:
+    if gold and tree["data"]["source"] != EMBEDDED_TASKS:
         lines += _comment(
             "eval: 20 % of the prompts are held out and measured before and after. "
             "eval: {data: null} trains on all of them."
@@ -281,7 +294,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _data_comment(tree: dict[str, Any], found: Found) -> str:
-    if tree["data"]["source"] == EMBEDDED:
+    if tree["data"]["source"] == EMBEDDED_TASKS:
         return (
             "The packaged prompts, with rules that verify the answers. Your own: a file with a "
             "column `prompt` (and `answer`)."
@@ -299,7 +312,7 @@ def _data_comment(tree: dict[str, Any], found: Found) -> str:
     )
 
 
-def write(out: Path, text: str, force: bool) -> Path:
+def write_config(out: Path, text: str, force: bool) -> Path:
     """Put the configuration at ``out``.
 
     InputError where something is there and ``force`` is not given.

@@ -23,10 +23,10 @@ from reward_router import config as configuration
 from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold
-from reward_router.headline import GOLD, GOLD_SAMPLED
+from reward_router.evaluate import GoldMeasured
+from reward_router.headline import GOLD_FIGURE, GOLD_SAMPLED
 from reward_router.kinds import is_gold
-from reward_router.progress import Table, heading, show_table
+from reward_router.progress import LiteralTable, heading, show_table
 from reward_router.rundir import write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
@@ -94,14 +94,18 @@ def study(
 ) -> dict[str, Any]:
     """Run what is missing, then tabulate all that is there; returns what ``study.json`` holds."""
     base = configuration.load(None, "study", settings)
-    table = {n: s for n, s in variants(base).items() if only is None or fnmatch.fnmatch(n, only)}
+    every_variant = variants(base)
+    pattern = "*" if only is None else only
+    table = {name: s for name, s in every_variant.items() if fnmatch.fnmatch(name, pattern)}
     if not table:
-        raise InputError(f"--only {only!r} matches none of {', '.join(variants(base))}")
+        raise InputError(f"--only {only!r} matches none of {', '.join(every_variant)}")
+
     # Seed by seed, so that a study that is interrupted has every variant.
     jobs = [(name, seed) for seed, name in itertools.product(range(seeds), table)]
-    for name, seed in jobs[part[0] :: part[1]]:
+    number, parts = part
+    for name, seed in jobs[number::parts]:
         _run_one(name, [*settings, *table[name], f"seed={seed}"], out, console)
-    return tabulate(out, console)
+    return tabulate_gold(out, console)
 
 
 def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) -> None:
@@ -110,9 +114,13 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     # Finished in an earlier call of the same command.
     if (folder / "summary.json").is_file():
         return
+
     heading(console, f"{name}, seed {config.seed}")
-    train_and_share(config, folder, out / "before.json", console)
-    write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
+    before = out / "before.json"
+    train_and_share(config, folder, before, console)
+    # Last, so that the table counts no run that was cut.
+    marker = dumps({"variant": name, "seed": config.seed})
+    write_atomically(folder / "variant.json", marker)
 
 
 def train_and_share(config: Config, folder: Path, before: Path, console: Console) -> dict[str, Any]:
@@ -125,9 +133,14 @@ def train_and_share(config: Config, folder: Path, before: Path, console: Console
     resume = (folder / "config.yaml").is_file()
     known = _before(before)
     summary = train(config, folder, resume=resume, console=console, before=known)
-    if summary["gold_rows"].keys() - (known or {}).keys():
-        first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
-        write_atomically(before, dumps({**first, "model": summary["manifest"]["model"]}))
+
+    # Kinds of gold that nobody had measured yet are kept for the runs that follow.
+    gold_rows = summary["gold_rows"]
+    new_kinds = gold_rows.keys() - (known or {}).keys()
+    if new_kinds:
+        first = {kind: rows["before"] for kind, rows in gold_rows.items()}
+        model = summary["manifest"]["model"]
+        write_atomically(before, dumps({**first, "model": model}))
     return summary
 
 
@@ -139,39 +152,52 @@ def folder_name(variant: str) -> str:
     >>> folder_name("linucb, equal calls"), folder_name("only judge/v2")
     ('linucb-equal-calls', 'only-judge%2Fv2')
     """
-    plain = variant.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "")
-    name = "".join(
-        c if c.isprintable() and c not in "/\\%" else quote(c, safe="", errors="replace")
-        for c in plain
-    )
+    plain = variant.replace(" ", "-")
+    for mark in (",", "(", ")"):
+        plain = plain.replace(mark, "")
+
+    characters = []
+    for character in plain:
+        allowed = character.isprintable() and character not in "/\\%"
+        characters.append(character if allowed else quote(character, safe="", errors="replace"))
+    name = "".join(characters)
+
+    # Most file systems take 255 bytes, and a name that begins with a dot is hidden.
     if len(name.encode()) <= 200 and not name.startswith("."):
         return name
     digest = hashlib.blake2b(variant.encode(errors="replace"), digest_size=8).hexdigest()
     return f"{name.strip('.')[:40]}-{digest}"
 
 
-def _before(path: Path) -> dict[str, Gold] | None:
+def _before(path: Path) -> dict[str, GoldMeasured] | None:
     """What an earlier run measured of the base model, by kind of gold."""
     if not path.is_file():
         return None
     kinds = json.loads(path.read_text(encoding="utf-8"))
-    return {kind: Gold(**rows) for kind, rows in kinds.items() if kind != "model"}
+    return {kind: GoldMeasured(**rows) for kind, rows in kinds.items() if kind != "model"}
 
 
-def tabulate(out: Path, console: Console) -> dict[str, Any]:
+def tabulate_gold(out: Path, console: Console) -> dict[str, Any]:
     """Gold change of each variant over its seeds, with 95 % intervals.
 
     It is taken against the base model and against uniform.
     """
+    # The marker is written last: a run without one was interrupted.
     runs: dict[str, dict[int, dict[str, Any]]] = {}
     for marker in sorted(out.glob("*/seed-*/variant.json")):
         who = json.loads(marker.read_text(encoding="utf-8"))
-        summary = json.loads(marker.with_name("summary.json").read_text(encoding="utf-8"))
-        runs.setdefault(who["variant"], {})[who["seed"]] = summary
+        summary_file = marker.with_name("summary.json")
+        summary = json.loads(summary_file.read_text(encoding="utf-8"))
+        of_variant = runs.setdefault(who["variant"], {})
+        of_variant[who["seed"]] = summary
+
     changes = {name: changes_SP(by_seed) for name, by_seed in runs.items()}
     rows = {name: row(by_seed, changes[name], runs, changes) for name, by_seed in runs.items()}
-    result = {"variants": dict(sorted(rows.items(), key=lambda x: -x[1]["after"]))}
-    write_atomically(out / "study.json", dumps(result, indent=2) + "\n")
+    best_first = sorted(rows.items(), key=lambda item: -item[1]["after"])
+    result = {"variants": dict(best_first)}
+
+    text = dumps(result, indent=2)
+    write_atomically(out / "study.json", text + "\n")
     show_table(console, _table(result["variants"]))
     return result
 
@@ -188,7 +214,7 @@ def changes_SP(by_seed: Mapping[int, dict[str, Any]]) -> Float:
 
 def _kind(summaries: Collection[Mapping[str, Any]]) -> str:
     """The kind of gold that all of these runs measured: sampled where they can all show it."""
-    return GOLD_SAMPLED if all(GOLD_SAMPLED in s["gold_rows"] for s in summaries) else GOLD
+    return GOLD_SAMPLED if all(GOLD_SAMPLED in s["gold_rows"] for s in summaries) else GOLD_FIGURE
 
 
 def row(
@@ -200,20 +226,26 @@ def row(
     """One line of the study's table."""
     summaries = list(by_seed.values())
     kind = _kind(summaries)
+    gold = [summary[kind]["all"] for summary in summaries]
+    seconds = [sum(summary["seconds"].values()) for summary in summaries]
+    # Gold as the payoff goes with gold by itself: such a correlation says nothing.
+    correlations = []
+    for summary in summaries:
+        pays_gold = is_gold(summary["payoff"])
+        correlations.append(None if pays_gold else summary["payoff_gold"]["r"])
     result = {
         "seeds": len(summaries),
         "kind": kind,
-        "before": float(np.mean([s[kind]["all"]["before"] for s in summaries])),
-        "after": float(np.mean([s[kind]["all"]["after"] for s in summaries])),
+        "before": float(np.mean([of_run["before"] for of_run in gold])),
+        "after": float(np.mean([of_run["after"] for of_run in gold])),
         **_named("change", mean_interval(change_SP)),
-        "calls": float(np.mean([s["calls"]["made"] for s in summaries])),
-        "seconds": float(np.mean([sum(s["seconds"].values()) for s in summaries])),
-        "finished_after": float(np.mean([s[kind]["all"]["finished_after"] for s in summaries])),
-        "payoff_gold_r": _mean(
-            [None if is_gold(s["payoff"]) else s["payoff_gold"]["r"] for s in summaries]
-        ),
+        "calls": float(np.mean([summary["calls"]["made"] for summary in summaries])),
+        "seconds": float(np.mean(seconds)),
+        "finished_after": float(np.mean([of_run["finished_after"] for of_run in gold])),
+        "payoff_gold_r": _mean(correlations),
         "shares": _mean_shares(summaries),
     }
+
     if "uniform" in runs and _kind(runs["uniform"].values()) == kind:
         common = sorted(by_seed.keys() & runs["uniform"].keys())
         # Rows of both arrays are in the order of their seeds; equal seeds are set against another.
@@ -244,14 +276,21 @@ def mean_interval(value_SP: Float) -> tuple[float, float, float]:
     if value_SP.size == 0:
         return (float("nan"),) * 3
     n_seeds, n_prompts = value_SP.shape
+    mean = float(value_SP.mean())
+
     # Squared standard errors of the mean, over prompts and over seeds.
-    prompts = value_SP.mean(axis=0).var(ddof=1) / n_prompts if n_prompts > 1 else 0.0
-    seeds = value_SP.mean(axis=1).var(ddof=1) / n_seeds if n_seeds > 1 else 0.0
+    prompts = 0.0
+    if n_prompts > 1:
+        prompts = value_SP.mean(axis=0).var(ddof=1) / n_prompts
+    seeds = 0.0
+    if n_seeds > 1:
+        seeds = value_SP.mean(axis=1).var(ddof=1) / n_seeds
+
     # Satterthwaite: nu = (v1 + v2)^2 / (v1^2 / nu1 + v2^2 / nu2)
     spread = prompts**2 / max(n_prompts - 1, 1) + seeds**2 / max(n_seeds - 1, 1)
     freedom = (prompts + seeds) ** 2 / max(spread, 1e-300)
-    half = float(stdtrit(max(freedom, 1.0), 0.975)) * float(np.sqrt(prompts + seeds))
-    mean = float(value_SP.mean())
+    quantile = float(stdtrit(max(freedom, 1.0), 0.975))
+    half = quantile * float(np.sqrt(prompts + seeds))
     return mean, mean - half, mean + half
 
 
@@ -264,15 +303,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
+def _table(rows: Mapping[str, dict[str, Any]]) -> LiteralTable:
     kinds = {r["kind"] for r in rows.values()}
-    how = {GOLD_SAMPLED: "under sampling", GOLD: "greedy"}
+    how = {GOLD_SAMPLED: "under sampling", GOLD_FIGURE: "greedy"}
     title = (
         f"gold on held-out prompts, {' or '.join(how[kind] for kind in sorted(kinds))}"
         if kinds
         else "no runs"
     )
-    table = Table(title)
+    table = LiteralTable(title)
     for column in (
         "variant",
         "seeds",

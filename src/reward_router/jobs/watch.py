@@ -16,8 +16,8 @@ from rich.live import Live
 
 from reward_router import config as configuration
 from reward_router.errors import InputError
-from reward_router.facts import gold, tone, win_rate
-from reward_router.progress import Table, duration, literal
+from reward_router.facts import gold_fact, tone, win_rate_fact
+from reward_router.progress import LiteralTable, duration, literal
 from reward_router.rundir import RunDir
 from reward_router.strict_json import finite
 
@@ -95,7 +95,7 @@ def _ended(run: RunDir, done: int, spent: float) -> list[str]:
     import json
 
     summary = finite(json.loads(run.summary.read_text(encoding="utf-8")))
-    result = f"gold {gold(summary)}" if gold(summary) else win_rate(summary)
+    result = f"gold {gold_fact(summary)}" if gold_fact(summary) else win_rate_fact(summary)
     mark = {"better": "▲", "worse": "▼", "neither": "■"}.get(tone(summary), "")
     return [
         f"{run.path.name}: finished after {done} steps, {duration(spent)}",
@@ -115,8 +115,8 @@ def steps_planned(run: RunDir) -> int | None:
     return int(train.get("iterations", 1)) * int(batches)
 
 
-def _arms(records: list[Json]) -> Table:
-    table = Table("who judged", box=None, padding=(0, 2, 0, 0))
+def _arms(records: list[Json]) -> LiteralTable:
+    table = LiteralTable("who judged", box=None, padding=(0, 2, 0, 0))
     for name in ("arm", "all", "last 10 steps", "expected payoff"):
         table.column(name, justify="left" if name == "arm" else "right")
     if not records:
@@ -146,8 +146,8 @@ def _percent(records: list[Json]) -> dict[str, float]:
     return {arm: 100 * count / total for arm, count in decisions.items()}
 
 
-def _curves(records: list[Json], width: int) -> Table:
-    table = Table("training", box=None, padding=(0, 2, 0, 0))
+def _curves(records: list[Json], width: int) -> LiteralTable:
+    table = LiteralTable("training", box=None, padding=(0, 2, 0, 0))
     for name in ("", "last", "since the first step"):
         table.column(name, justify="right" if name == "last" else "left")
     room = max(8, min(WIDEST, width - 34))
@@ -168,13 +168,18 @@ def spark(values: list[float], room: int) -> str:
     """
     if len(values) > room:
         edges = [round(i * len(values) / room) for i in range(room + 1)]
-        stretches = [values[a:b] for a, b in itertools.pairwise(edges)]
+        stretches = [values[start:stop] for start, stop in itertools.pairwise(edges)]
         values = [sum(part) / len(part) for part in stretches]
+
     low = min(values)
     reach = max(values) - low
     # A constant curve is a line along the bottom, and no division by 0.
     if not reach:
         return BARS[0] * len(values)
+
     tallest = len(BARS) - 1
-    heights = [round((value - low) / reach * tallest) for value in values]
-    return "".join(BARS[height] for height in heights)
+    bars = []
+    for value in values:
+        height = round((value - low) / reach * tallest)
+        bars.append(BARS[height])
+    return "".join(bars)

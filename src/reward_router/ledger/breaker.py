@@ -203,11 +203,17 @@ class Breaker:
         ``outcome`` PAID: a payoff says so, and not a call.
         """
         circuit = self.circuits[arm]
-        if circuit.level:
-            if position > circuit.floor and (outcome == CALLED or circuit.failure != position):
-                self._close(arm, position)
-        elif position > circuit.floor:
+        # What was known when the arm's rest ended says nothing of it any more.
+        is_new = position > circuit.floor
+        if not is_new:
+            return
+        if not circuit.level:
             self._note(circuit, position, outcome)
+            return
+        # A payoff of the very decision that the arm failed on is no sign of life.
+        other_decision = circuit.failure != position
+        if outcome == CALLED or other_decision:
+            self._close(arm, position)
 
     def failed(self, arm: int, position: int) -> None:
         """The arm failed about the decision with seq ``position``.
@@ -324,24 +330,31 @@ class Breaker:
 
         -1 stands where there is no outcome.
         """
+        n_arms = len(self.circuits)
+        # As wide as the longest memory that the rule may need; -1 fills it up.
         wide = max(self.rule.window, self.rule.failures)
-        outcomes = np.full((2, len(self.circuits), wide), -1, dtype=np.int64)
+        outcomes = np.full((2, n_arms, wide), -1, dtype=np.int64)
         for k, circuit in enumerate(self.circuits):
             outcomes[0, k, : len(circuit.position)] = circuit.position
             outcomes[1, k, : len(circuit.outcome)] = circuit.outcome
 
         rows = [circuit.numbers() for circuit in self.circuits]
+        circuits = np.array(rows, dtype=np.int64).reshape(n_arms, len(NUMBERS))
         return {
             "clock": np.array([self.clock, self.last, self.since], dtype=np.int64),
-            "circuits": np.array(rows, dtype=np.int64).reshape(len(rows), len(NUMBERS)),
+            "circuits": circuits,
             "outcomes": outcomes,
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore, to the number."""
         self.clock, self.last, self.since = state["clock"].tolist()
-        rows = [dict(zip(NUMBERS, row, strict=True)) for row in state["circuits"].tolist()]
-        self.circuits = [_Circuit(**row) for row in rows]
+        self.circuits = []
+        for numbers in state["circuits"].tolist():
+            row = dict(zip(NUMBERS, numbers, strict=True))
+            self.circuits.append(_Circuit(**row))
+
+        # Rows of outcomes are padded at the end: the positions tell where.
         positions, outcomes = state["outcomes"].tolist()
         for circuit, position, outcome in zip(self.circuits, positions, outcomes, strict=True):
             circuit.position = [place for place in position if place >= 0]

@@ -64,14 +64,18 @@ class Decisions:
 
         ``ensemble`` and ``committee`` follow where they decided.
         """
-        mine = {name: self.arm == k for k, name in enumerate(self.arms)}
-        for by in sorted(set(self.by) - {By.ROUTER}):
-            mine[str(by)] = np.array([each is by for each in self.by], dtype=bool)
+        mine = {}
+        for number, name in enumerate(self.arms):
+            mine[name] = self.arm == number
+        # Sorted, so that the columns of a report have one order.
+        together = sorted(set(self.by) - {By.ROUTER})
+        for by in together:
+            mine[str(by)] = np.array([decider is by for decider in self.by], dtype=bool)
         return mine
 
 
 @dataclass(frozen=True, slots=True)
-class Payoffs:
+class PayoffColumns:
     """One row a payoff, in order of arrival; ``decision`` is the decision's seq.
 
     ``scaled`` is NaN while a payoff is held back; ``arm`` is -1 where an ensemble or a committee
@@ -112,7 +116,7 @@ class Labels:
     source: list[str]
 
 
-def arm_names(ledger: "Store") -> list[str]:
+def every_arm_name(ledger: "Store") -> list[str]:
     """Every name that ever was an arm, in the order of their numbers."""
     names = _all_names(ledger)
     return names if _invented_arm(ledger, names) is None else names[:-1]
@@ -134,12 +138,15 @@ def _invented_arm(ledger: "Store", names: list[str]) -> By | None:
     which the router ``Fixed`` always chose and which was never asked about a response.
     """
     binding = ledger.meta("binding") or {}
-    if binding.get("router") != "Fixed" or names[-1] not in (By.ENSEMBLE, By.COMMITTEE):
+    last_name = names[-1]
+    may_be_invented = binding.get("router") == "Fixed" and last_name in (By.ENSEMBLE, By.COMMITTEE)
+    if not may_be_invented:
         return None
 
+    # A real arm of that name was asked at least once.
     last = len(names) - 1
     was_asked = any(arm == last for _, arm in ledger.fields(Called, ("arm",)))
-    return None if was_asked else By(names[-1])
+    return None if was_asked else By(last_name)
 
 
 def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
@@ -194,13 +201,13 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     )
 
 
-def payoffs(ledger: "Store") -> Payoffs:
+def payoff_rows(ledger: "Store") -> PayoffColumns:
     """Every payoff, the ones held back with the value of their release. O(payoffs)."""
     decided = ledger.table(Decided, ("arm",))
     return _payoffs(ledger, _ints(decided[0]), _ints(decided[1]))
 
 
-def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
+def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> PayoffColumns:
     """The payoffs of decisions with these numbers and arms."""
     data = ledger.table(Paid, ("decision", "raw", "scaled", "source"))
     seq = _ints(data[0])
@@ -223,7 +230,7 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
     if _invented_arm(ledger, _all_names(ledger)) is not None:
         arm = np.full(len(arm), -1, dtype=np.int64)
 
-    return Payoffs(
+    return PayoffColumns(
         seq=seq[decided],
         decision=decision[decided],
         arm=arm,
@@ -233,7 +240,7 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
     )
 
 
-def calls(ledger: "Store") -> Calls:
+def call_rows(ledger: "Store") -> Calls:
     """Every call. O(calls)."""
     data = ledger.table(
         Called, ("decision", "response", "arm", "score", "status", "seconds", "price")
@@ -249,7 +256,7 @@ def calls(ledger: "Store") -> Calls:
         status=list(data[5]),
         seconds=_floats(data[6]),
         price=_floats(data[7]),
-        arms=arm_names(ledger),
+        arms=every_arm_name(ledger),
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from reward_router.ledger import columns
-from reward_router.ledger.rows import Decided, Paid, Row
+from reward_router.ledger.rows import Decided, LedgerRow, Paid
 from reward_router.types import State
 
 Snapshot = tuple[int, dict[str, Any], State]
@@ -79,7 +79,7 @@ class Store(Protocol):
         """Keep another binding in place of the one before."""
         ...
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[LedgerRow]) -> None:
         """Write events whose ``seq`` continue ``last_seq``."""
         ...
 
@@ -115,7 +115,9 @@ class Store(Protocol):
         """
         ...
 
-    def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
+    def events(
+        self, after: int = 0, types: Iterable[type[Any]] | None = None
+    ) -> Iterator[LedgerRow]:
         """Events with ``seq`` > ``after`` in order, of all types or of these."""
         ...
 
@@ -168,7 +170,7 @@ class Store(Protocol):
         """Every decision with its payoff."""
         ...
 
-    def payoffs(self) -> columns.Payoffs:
+    def payoffs(self) -> columns.PayoffColumns:
         """Every payoff."""
         ...
 

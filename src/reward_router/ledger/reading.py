@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from reward_router.errors import LedgerError
-from reward_router.ledger.rows import TABLES, Called, Paid, Released, Row, unpack
+from reward_router.ledger.rows import TABLES, Called, LedgerRow, Paid, Released, unpack
 
 R = TypeVar("R")
 
@@ -32,13 +32,13 @@ def paged(
         yield chunk
 
 
-def to_json(row: Row) -> str:
+def to_json(row: LedgerRow) -> str:
     """A row as JSON, bytes as hexadecimal; floats round-trip exactly."""
     fields = row._asdict().items()
     return json.dumps({k: v.hex() if isinstance(v, bytes) else v for k, v in fields})
 
 
-def tally(rows: Iterable[Row]) -> Counter[str]:
+def tally(rows: Iterable[LedgerRow]) -> Counter[str]:
     """Events by table, calls by status, raw payoffs scaled and saturated at 0 or 1."""
     counts: Counter[str] = Counter()
     for row in rows:

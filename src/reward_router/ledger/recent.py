@@ -5,7 +5,7 @@ A payoff that soon follows its decision needs no read.
 
 from collections.abc import Iterable
 
-from reward_router.ledger.rows import Decided, Paid, Row
+from reward_router.ledger.rows import Decided, LedgerRow, Paid
 
 KEEP = 512
 
@@ -21,7 +21,7 @@ class Recent:
         self._decisions: dict[bytes, tuple[Decided, Paid | None]] = {}
         self._ids: dict[int, bytes] = {}
 
-    def note(self, rows: Iterable[Row]) -> None:
+    def note(self, rows: Iterable[LedgerRow]) -> None:
         """Events that were committed just now; the oldest decisions make room."""
         for row in rows:
             if isinstance(row, Decided):

@@ -216,7 +216,7 @@ class Changed(NamedTuple):
     cost: float | None = None
 
 
-Row = Decided | Called | Paid | Released | Labelled | Failed | Changed
+LedgerRow = Decided | Called | Paid | Released | Labelled | Failed | Changed
 
 TABLES: dict[type[Any], EventKind] = {
     Decided: EventKind.DECISION,
@@ -247,7 +247,7 @@ _BLOBS = {kind: _blob_places(kind) for kind in TABLES}
 _PLAIN = {kind: _plain_fields(kind) for kind in TABLES}
 
 
-def seal(row: Row) -> int:
+def seal(row: LedgerRow) -> int:
     """A CRC-32 of a row's contents, kept beside it: it finds a torn or altered row. O(bytes)."""
     kind = type(row)
     # ascii, so that no locale and no encoding enters
@@ -280,14 +280,18 @@ def pack(array: NDArray[Any]) -> bytes:
     The dtype takes 4 bytes (``<f8 ``), and so does each number.
     """
     # the bytes are little-endian on every machine we know, and marked as such
-    a = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    code = a.dtype.str.encode().ljust(4)
-    if a.dtype.kind not in "fiub" or len(code) != 4:
+    native = array
+    if not array.dtype.isnative:
+        native = array.astype(array.dtype.newbyteorder("="))
+    code = native.dtype.str.encode().ljust(4)
+    if native.dtype.kind not in "fiub" or len(code) != 4:
         raise LedgerError(
-            f"array of dtype {a.dtype}: the ledger keeps plain numbers and booleans only"
+            f"array of dtype {native.dtype}: the ledger keeps plain numbers and booleans only"
         )
 
-    return code + struct.pack(f"<I{a.ndim}I", a.ndim, *a.shape) + a.tobytes()
+    n_axes = native.ndim
+    shape = struct.pack(f"<I{n_axes}I", n_axes, *native.shape)
+    return code + shape + native.tobytes()
 
 
 def pack_rows(array_BD: NDArray[Any]) -> list[bytes]:
@@ -307,22 +311,26 @@ def unpack(data: bytes) -> NDArray[Any]:
     LedgerError where the bytes are not one.
     """
     try:
+        dtype = _dtype(data[:4])
         # one dimension is by far the most frequent: no struct is needed
         if data[4:8] == b"\x01\x00\x00\x00":
-            return np.frombuffer(data, _dtype(data[:4]), int.from_bytes(data[8:12], "little"), 12)
-        (n,) = struct.unpack_from("<I", data, 4)
-        shape = struct.unpack_from(f"<{n}I", data, 8)
-        return np.frombuffer(data, _dtype(data[:4]), offset=8 + 4 * n).reshape(shape)
+            length = int.from_bytes(data[8:12], "little")
+            return np.frombuffer(data, dtype, length, 12)
+        (n_axes,) = struct.unpack_from("<I", data, 4)
+        shape = struct.unpack_from(f"<{n_axes}I", data, 8)
+        return np.frombuffer(data, dtype, offset=8 + 4 * n_axes).reshape(shape)
     except (struct.error, ValueError, TypeError) as error:
         raise LedgerError(f"{len(data)} bytes that are no array: {error}") from None
 
 
 def unpack_rows(blobs: Sequence[bytes]) -> NDArray[Any]:
     """Vectors of one length -> (B, D), dtypes promoted where they differ."""
-    # equal heads mean equal dtype and length: one copy is enough
+    # 4 bytes of dtype, 4 of the number of dimensions (1), 4 of the length: see `pack`.
     head = blobs[0][:12]
+    # equal heads mean equal dtype and length: one copy is enough
     if all(blob[:12] == head for blob in blobs):
-        body = np.frombuffer(b"".join([blob[12:] for blob in blobs]), _dtype(head[:4]))
+        numbers = b"".join([blob[12:] for blob in blobs])
+        body = np.frombuffer(numbers, _dtype(head[:4]))
         return body.reshape(len(blobs), -1)
     return np.stack([unpack(blob) for blob in blobs])
 

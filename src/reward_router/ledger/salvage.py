@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import InputError
-from reward_router.ledger.rows import DIGEST, TABLES, Decided, Paid, Released, Row, unpack
+from reward_router.ledger.rows import DIGEST, TABLES, Decided, LedgerRow, Paid, Released, unpack
 from reward_router.ledger.sqlite.reader import Reader
 from reward_router.strict_json import dumps
 
@@ -40,9 +40,10 @@ class CheckReport:
         """A few lines for a person."""
         verdict = "whole" if self.ok else "damaged"
         head = f"{self.path}: {verdict}, events up to {self.last_seq}, {self.snapshots} snapshots"
-        counts = ", ".join(f"{n} {table}" for table, n in self.events.items() if n)
+        counts = [f"{count} {table}" for table, count in self.events.items() if count]
+        readable = ", ".join(counts) or "nothing"
         problems = [f"  {problem}" for problem in self.problems]
-        return "\n".join([head, f"  readable: {counts or 'nothing'}", *problems])
+        return "\n".join([head, f"  readable: {readable}", *problems])
 
 
 def check_ledger(path: str | Path) -> CheckReport:
@@ -83,7 +84,7 @@ def check_ledger(path: str | Path) -> CheckReport:
     return report
 
 
-def _fault(row: Row, decided: set[int]) -> str:
+def _fault(row: LedgerRow, decided: set[int]) -> str:
     """What is wrong with an event; '' where nothing is."""
     if isinstance(row, Decided):
         p_K = unpack(row.probs)
@@ -170,7 +171,7 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
             writer.write_table(pa.Table.from_pylist(batch, schema=layout))
 
 
-def record(row: Row, names: list[str]) -> dict[str, Any]:
+def record(row: LedgerRow, names: list[str]) -> dict[str, Any]:
     """An event as plain values."""
     out: dict[str, Any] = {"seq": row.seq, "type": TABLES[type(row)]}
     fields: Any = row._asdict()

@@ -32,9 +32,11 @@ def balanced(right_PK: Float, seed: int = 0) -> NDArray[np.bool_]:
     to one it beats, all tuples go. O(P K^2 + K^2 log P).
     """
     keep_PKK = tuples(right_PK)
-    drop_KK = _excess(keep_PKK.sum(axis=0).astype(np.int64))
+    count_KK = keep_PKK.sum(axis=0).astype(np.int64)
+    drop_KK = _excess(count_KK)
     for n, m in np.argwhere(drop_KK > 0):
         rows = np.flatnonzero(keep_PKK[:, n, m])
+        # A key for each cell: which tuples go does not depend on the other cells.
         draw = rng(seed, "data", 0, f"balance {n} {m}")
         dropped = draw.choice(rows, size=int(drop_KK[n, m]), replace=False)
         keep_PKK[dropped, n, m] = False
@@ -48,10 +50,17 @@ def _excess(count_KK: Int) -> Int:
     """
     left_KK = count_KK.copy()
     while True:
-        excess_K = left_KK.sum(axis=1) - left_KK.sum(axis=0)
-        gap_KK = np.where(left_KK > 0, excess_K[:, None] - excess_K[None, :], 0)
+        wins_K = left_KK.sum(axis=1)
+        losses_K = left_KK.sum(axis=0)
+        excess_K = wins_K - losses_K
+
+        # A tuple (n, m) is a win of n and a loss of m: to drop one closes their gap by two.
+        gap_KK = excess_K[:, None] - excess_K[None, :]
+        gap_KK = np.where(left_KK > 0, gap_KK, 0)
         n, m = np.unravel_index(int(gap_KK.argmax()), gap_KK.shape)
         if gap_KK[n, m] <= 1:
             return np.asarray(count_KK - left_KK)
+
         # A quarter of the gap: other cells may close it as well, and too much cannot be taken back.
-        left_KK[n, m] -= min(left_KK[n, m], max(1, gap_KK[n, m] // 4))
+        part = max(1, gap_KK[n, m] // 4)
+        left_KK[n, m] -= min(left_KK[n, m], part)

@@ -83,8 +83,11 @@ class _Arm:
         shrink_J = prior_J / (1.0 + prior_J)
         shrunk_cross_JC = shrink_J[:, None] * self.cross_JC
         explained_CC = self.cross_JC.T @ shrunk_cross_JC
+        left_CC = self.gram_CC - explained_CC
+
+        # det(I + r H H') is the product of 1 + r times the squared singular values.
         log_det = float(np.log1p(prior_J).sum())
-        return self.gram_CC - explained_CC, log_det
+        return left_CC, log_det
 
 
 def calibrate(
@@ -164,12 +167,15 @@ def _shrunk(offset_K: Float, noise_J: Float, paid_PK: NDArray[np.bool_]) -> Floa
     paid_K = paid_PK.any(axis=0)
     mean = offset_K[paid_K].mean()
     about_K = np.where(paid_K, offset_K - mean, 0.0)
+
     # One degree of freedom went into the mean.
-    free = max(int(paid_K.sum()) - 1, 1)
+    n_paid = int(paid_K.sum())
+    free = max(n_paid - 1, 1)
     spread = float((about_K**2).sum()) / free
     noise = float(noise_J.mean())
-    share = 1.0 - noise / spread if spread > 0 else 0.0
+
     # Where the noise explains more than the whole spread, the intercepts are one and the same.
+    share = 1.0 - noise / spread if spread > 0 else 0.0
     return np.asarray(about_K * max(0.0, share))
 
 
@@ -210,17 +216,24 @@ def _profile(arms: Sequence[_Arm], r: float, informed: bool) -> tuple[float, Flo
     """
     weighted = [arm.weighted(r) for arm in arms]
     swept_K = [_without_intercept(gram_CC) for gram_CC, _ in weighted]
+
     # Sums over arms: the scale s is one number for all of them.
     yy = sum(swept_CC[0, 0] for swept_CC in swept_K)
     yf = sum(swept_CC[0, 1] for swept_CC in swept_K)
     ff = sum(swept_CC[1, 1] for swept_CC in swept_K)
+
     # Generalised least squares of y on f; strengths that foretell the opposite count as nothing.
-    scale = float(max(yf / ff, 0.0)) if informed and ff > 1e-12 else 0.0
+    scale = 0.0
+    if informed and ff > 1e-12:
+        scale = float(max(yf / ff, 0.0))
     offset_K = np.array([_intercept(gram_CC, scale) for gram_CC, _ in weighted])
+
+    # |y - s f|^2, from the sums alone.
     n = sum(arm.n for arm in arms)
     residual = float(yy - 2 * scale * yf + scale**2 * ff)
     # A floor, because rows that are fitted exactly would make the evidence infinite.
     variance = max(residual / n, LEAST_NOISE**2)
+
     log_det = sum(arm_log_det for _, arm_log_det in weighted)
     evidence = -0.5 * n * np.log(variance) - 0.5 * log_det
     return scale, offset_K, variance, float(evidence)
@@ -256,12 +269,14 @@ def _between(
 
     def cost(log_precision: float) -> float:
         # A cell's mean is N(0, spread between sources + its own sampling noise).
-        total = 1.0 / np.exp(log_precision) + variance / counts
+        spread = 1.0 / np.exp(log_precision)
+        total = spread + variance / counts
         return float(0.5 * (np.log(total) + means**2 / total).sum())
 
     # Worth between one pair and most_worth pairs, as the prior of the weights.
-    bounds = (np.log(1.0 / variance), np.log(max(most_worth, 2.0) / variance))
-    best = minimize_scalar(cost, bounds=bounds, method="bounded")
+    least = np.log(1.0 / variance)
+    most = np.log(max(most_worth, 2.0) / variance)
+    best = minimize_scalar(cost, bounds=(least, most), method="bounded")
     return float(np.exp(best.x))
 
 
@@ -271,9 +286,12 @@ def _cells(residual_PK: Float, sources: np.ndarray) -> tuple[Float, Int]:
     counts = []
     for name in np.unique(sources):
         of_source_RK = residual_PK[sources == name]
-        count_K = (~np.isnan(of_source_RK)).sum(axis=0)
-        any_K = count_K > 0
+        paid_RK = ~np.isnan(of_source_RK)
+        count_K = paid_RK.sum(axis=0)
         sum_K = np.nansum(of_source_RK, axis=0)
+
+        # An arm that this source never paid has no mean there.
+        any_K = count_K > 0
         means.append(sum_K[any_K] / count_K[any_K])
         counts.append(count_K[any_K])
     return np.concatenate(means), np.concatenate(counts)
@@ -298,20 +316,24 @@ def level_of(payoff_PK: Float, sources: ArrayLike | None = None) -> tuple[float,
     sum_P = np.nansum(payoff_PK[paid_P], axis=1)
     count_P = paid_PK[paid_P].sum(axis=1)
     mean_P = sum_P / count_P
+
     source_P = np.zeros(len(mean_P), int)
     if sources is not None:
         paid_sources = np.asarray(sources)[paid_P]
-        source_P = np.unique(paid_sources, return_inverse=True)[1]
+        _, source_P = np.unique(paid_sources, return_inverse=True)
     count_S = np.bincount(source_P)
     means_S = np.bincount(source_P, mean_P) / count_S
+    n_sources = len(count_S)
 
     noise = float(mean_P.var())
     between = 0.0
-    if len(count_S) > 1:
+    if n_sources > 1:
         # Means of few rows differ by chance alone: that much is no difference of sources.
         sampling_noise = float((noise / count_S).mean())
         between = float(means_S.var(ddof=1)) - sampling_noise
-    free = len(count_S) - 1
+    free = n_sources - 1
     # One source says nothing of others: then the pseudo-sources alone speak.
     spread = (free * max(between, 0.0) + 2 * LEVEL_SD**2) / (free + 2)
-    return float(mean_P.mean()), float(np.sqrt(spread + noise / len(mean_P)))
+
+    squared_error = noise / len(mean_P)
+    return float(mean_P.mean()), float(np.sqrt(spread + squared_error))

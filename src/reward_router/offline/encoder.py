@@ -132,15 +132,20 @@ class TextEncoder:
 
         A part that several texts share is tokenised once, all parts in one call.
         """
-        texts = [halves(p, r) for p, r in zip(prompts, responses, strict=True)]
+        texts = [halves(prompt, text) for prompt, text in zip(prompts, responses, strict=True)]
+        # A prompt is a part of many texts, and tokenising is most of the time on a CPU.
         parts = list(dict.fromkeys(chain.from_iterable(texts)))
         part_ids: list[list[int]] = []
         if parts:
             encoded = self.tokenizer(parts, add_special_tokens=False, verbose=False)
             part_ids = encoded["input_ids"]
-        # A prompt is a part of many texts, and tokenising is most of the time on a CPU.
         ids = dict(zip(parts, part_ids, strict=True))
-        return [[*self.before, *fit(ids[p], ids[r], self.room), *self.after] for p, r in texts]
+
+        rows = []
+        for prompt_part, response_part in texts:
+            inner = fit(ids[prompt_part], ids[response_part], self.room)
+            rows.append([*self.before, *inner, *self.after])
+        return rows
 
     def encode(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Float:
         """(B, dim) float64 rows of unit norm, one a prompt and its response.
@@ -150,13 +155,16 @@ class TextEncoder:
         import torch
 
         ids = self.tokens(prompts, responses)
+        n_texts = len(ids)
         # Texts of one length together: little padding.
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        out_BD = np.zeros((len(ids), self.dim))
+        order = sorted(range(n_texts), key=lambda i: len(ids[i]))
+
+        out_BD = np.zeros((n_texts, self.dim))
         with torch.inference_mode():
-            for start in range(0, len(ids), self.batch):
+            for start in range(0, n_texts, self.batch):
                 rows = order[start : start + self.batch]
-                out_BD[rows] = self.states([ids[i] for i in rows]).double().cpu().numpy()
+                states = self.states([ids[i] for i in rows])
+                out_BD[rows] = states.double().cpu().numpy()
         return unit_rows(out_BD)
 
     def states(self, ids: Sequence[Sequence[int]]) -> Any:
@@ -164,20 +172,23 @@ class TextEncoder:
 
         They have gradients where those are on.
         """
+        return pooled(*self.hidden(ids), self.pooling)
+
+    def hidden(self, ids: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+        """(B, T, dim) float32 states of every token, and the (B, T) mask of those that count."""
         import torch
 
+        n_texts = len(ids)
         width = max(len(row) for row in ids)
-        tokens = torch.full((len(ids), width), int(self.tokenizer.pad_token_id))
-        mask = torch.zeros(len(ids), width, dtype=torch.long)
+        tokens = torch.full((n_texts, width), int(self.tokenizer.pad_token_id))
+        mask = torch.zeros(n_texts, width, dtype=torch.long)
         for i, row in enumerate(ids):
             tokens[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
         tokens = tokens.to(self.device)
         mask = mask.to(self.device)
         states = self.body(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
-        if self.pooling == "last":
-            return states[torch.arange(len(ids)), mask.sum(dim=1) - 1]
-        return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return states, mask
 
     def features(
         self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
@@ -196,18 +207,33 @@ class TextEncoder:
             if number == len(texts):
                 texts.append((prompt, response))
             numbers.append(number)
-        rows_XD = self.encode([p for p, _ in texts], [r for _, r in texts])
-        n = len(first)
+
+        text_prompts = [prompt for prompt, _ in texts]
+        text_responses = [response for _, response in texts]
+        rows_XD = self.encode(text_prompts, text_responses)
         # All first responses come before all second ones.
-        pairs_PF = pair_rows(rows_XD[numbers[:n]], rows_XD[numbers[n:]])
+        n_pairs = len(first)
+        pairs_PF = pair_rows(rows_XD[numbers[:n_pairs]], rows_XD[numbers[n_pairs:]])
         if not self.id.with_prompt:
             return pairs_PF
+
+        # A prompt is encoded as a text without a response, once for all its pairs.
         prompt_texts = list(map(prompt_text, prompts))
         distinct = list(dict.fromkeys(prompt_texts))
-        prompt_XD = self.encode(distinct, [""] * len(distinct))
+        no_responses = [""] * len(distinct)
+        prompt_XD = self.encode(distinct, no_responses)
         number_of_prompt = {text: x for x, text in enumerate(distinct)}
         prompt_PD = prompt_XD[[number_of_prompt[text] for text in prompt_texts]]
         return np.concatenate([pairs_PF, prompt_PD], axis=1)
+
+
+def pooled(states: Any, mask: Any, pooling: str) -> Any:
+    """(B, dim) one vector a row: the last state that counts, or the mean of those that do."""
+    import torch
+
+    if pooling == "last":
+        return states[torch.arange(len(states)), mask.sum(dim=1) - 1]
+    return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 class PairEncoder:
@@ -257,10 +283,13 @@ def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
     # Found by encoding one letter both ways: tokenizers do not say it alike.
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a", add_special_tokens=True)["input_ids"]
+
     starts = (i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
     start = next(starts)
     stop = start + len(plain)
-    return list(whole[:start]), list(whole[stop:])
+    before = list(whole[:start])
+    after = list(whole[stop:])
+    return before, after
 
 
 def _pooling(pooling: str, model: str, body: Any) -> str:

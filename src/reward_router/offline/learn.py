@@ -24,7 +24,7 @@ from reward_router.types import Float, Int
 STRONGEST = 0.9
 
 
-class Head(nn.Module):
+class LearnedHead(nn.Module):
     """Pair features -> h of unit norm, and the strengths.
 
     E_bt is used with unit rows, E_cls with a bias an arm.
@@ -35,17 +35,22 @@ class Head(nn.Module):
         super().__init__()
         self.linear = nn.Linear(n_features, dim)
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
+
         # The order of these lines is the order of the draws: another order is another start.
         self.bt_KD = nn.Parameter(_kaiming_rows(n_arms, dim))
         self.cls_KD = nn.Parameter(_kaiming_rows(n_arms, dim))
+        # The one part without a draw.
         self.cls_bias_K = nn.Parameter(torch.zeros(n_arms))
 
     def forward(self, features_PF: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines (P, K) of the BT head and logits (P, K) of the CLS head."""
         hidden_PD = self.linear(features_PF).relu()
         h_PD = normalize(self.norm(hidden_PD), dim=-1)
+
+        # Both sides of unit norm: the product is a cosine, in [-1, 1].
         unit_bt_KD = normalize(self.bt_KD, dim=-1)
         cosine_PK = linear(h_PD, unit_bt_KD)
+
         logit_PK = linear(h_PD, self.cls_KD, self.cls_bias_K)
         return cosine_PK, logit_PK
 
@@ -92,14 +97,17 @@ class Targets:
         It is scaled so that the batches of one pass have the whole set's loss as their mean.
         """
         share = len(rows) / len(self.right_PK)
-        n_tuples = float(self.won_PKK.sum())
-        n_marks = float((~self.right_PK.isnan()).sum())
         cosine_PK, logit_PK = outputs
+
         # Divided by the batch's expected number of terms and not by its own: batches with few
         # tuples would otherwise count as much as batches with many.
-        total = bt_loss(cosine_PK, self.won_PKK[rows], max(n_tuples * share, 1.0))
+        n_tuples = float(self.won_PKK.sum())
+        expected_tuples = max(n_tuples * share, 1.0)
+        total = bt_loss(cosine_PK, self.won_PKK[rows], expected_tuples)
         if lambda_cls:
-            own_marks = cls_loss(logit_PK, self.right_PK[rows], max(n_marks * share, 1.0))
+            n_marks = float((~self.right_PK.isnan()).sum())
+            expected_marks = max(n_marks * share, 1.0)
+            own_marks = cls_loss(logit_PK, self.right_PK[rows], expected_marks)
             total = total + lambda_cls * own_marks  # L_bt + lambda L_cls
         return total
 
@@ -122,7 +130,9 @@ def batches(n_rows: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
         yield torch.from_numpy(order_P[start : start + size])
 
 
-def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bool = False) -> Head:
+def seeded_head(
+    n_features: int, dim: int, right_PK: Float, seed: int, level: bool = False
+) -> LearnedHead:
     """A head that starts from ``seed`` and the arms' log-odds of being right.
 
     Torch's global generator is left as it was. LayerNorm's output is orthogonal to the vector of
@@ -136,26 +146,32 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
         seed: of the start.
         level: start without overall strengths, for balanced tuples.
     """
+    n_arms = right_PK.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "init", 0, "strengths") % 2**63)
-        head = Head(n_features, dim, right_PK.shape[1])
+        head = LearnedHead(n_features, dim, n_arms)
+
     hits_K = np.nansum(right_PK, axis=0)
     known_K = (~np.isnan(right_PK)).sum(axis=0)
     misses_K = known_K - hits_K
     # One pseudo-count on each side, so that an arm that is always right has finite log-odds.
     odds_K = np.log((hits_K + 1) / (misses_K + 1))
     about_K = odds_K - odds_K.mean()
+
     # Scaled down together, never up: no arm starts with more than STRONGEST along the ones.
     longest = max(np.abs(about_K).max() / STRONGEST, 1.0)
     start_K = 0.0 * about_K if level else about_K / longest
     along_K = torch.from_numpy(start_K)
+
     with torch.no_grad():
         head.cls_bias_K[:] = torch.from_numpy(odds_K)
         head.norm.bias.fill_(1.0)
         # A unit row is its part along the vector of ones and a random part across it.
-        across_KD = normalize(head.bt_KD - head.bt_KD.mean(dim=1, keepdim=True), dim=-1)
+        mean_K1 = head.bt_KD.mean(dim=1, keepdim=True)
+        across_KD = normalize(head.bt_KD - mean_K1, dim=-1)
         share_across_K = (1 - along_K**2).sqrt()
-        head.bt_KD[:] = share_across_K[:, None] * across_KD + along_K[:, None] / dim**0.5
+        along_KD = along_K[:, None] / dim**0.5
+        head.bt_KD[:] = share_across_K[:, None] * across_KD + along_KD
     return head
 
 
@@ -173,16 +189,19 @@ def learn(
     spread_F = x_PF[train_P].std(axis=0) + 1e-8
     # A feature that hardly varies would be blown up on the first text where it does.
     scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
+
     x = torch.from_numpy((x_PF - centre_F) / scale_F).float()
     train_x = x[torch.from_numpy(train_P)]
     dev_x = x[torch.from_numpy(dev_P)]
     train = targets(train_right_RK, settings.balance, settings.seed)
     dev = targets(right_PK[dev_P], settings.balance, settings.seed, "dev")
+
     n_features = x.shape[1]
     head = seeded_head(n_features, settings.dim, train_right_RK, settings.seed, settings.balance)
     optimiser = torch.optim.AdamW(
         head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
+
     best: dict[str, Any] = {}
     best_loss = np.inf
     best_epoch = 0
@@ -195,6 +214,7 @@ def learn(
             loss = train.loss(head(train_x[rows]), rows, settings.lambda_cls)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+
         with torch.no_grad():
             dev_loss = float(dev.loss(head(dev_x), every_row, settings.lambda_cls))
         # NaN is never less: a run that diverges keeps its best epoch.
@@ -205,6 +225,7 @@ def learn(
             best = {name: value.clone() for name, value in head.state_dict().items()}
         if epoch - best_epoch >= settings.patience:
             break
+
     if not best:
         raise InputError(f"the dev loss was never finite with lr={settings.lr}: use a smaller one")
     return as_strengths(best, centre_F, scale_F, best_loss, best_epoch)

@@ -30,7 +30,7 @@ from reward_router.types import Float
 FORMAT = 1
 TENSORS = "prior.safetensors"
 ABOUT = "prior.json"
-WEIGHTS = "encoder"
+ENCODER_FOLDER = "encoder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,10 @@ class Prior:
                 f"and of none of {', '.join(arms)}"
             )
         weights_KD = self.calibration.scale * self.strengths.bt_KD
-        rows_KD = np.column_stack([weights_KD, self.calibration.offset_K])[own]
+        every_row_KD = np.column_stack([weights_KD, self.calibration.offset_K])
+        rows_KD = every_row_KD[own]
+
+        # The others stay at zero, which is the mean arm.
         places = [k for k, arm in enumerate(arms) if arm in self.arms]
         out_KD = np.zeros((len(arms), rows_KD.shape[1]))
         out_KD[places] = rows_KD - rows_KD.mean(axis=0)
@@ -123,7 +126,7 @@ class Prior:
         own = self.encoder_id
         if own.tuned and self.folder is None:
             raise InputError("this prior was not saved or loaded: its tuned encoder has no folder")
-        model = str(self.folder / WEIGHTS) if own.tuned and self.folder else own.model
+        model = str(self.folder / ENCODER_FOLDER) if own.tuned and self.folder else own.model
         fitted = dict(self.config.get("encoder") or {})
         texts = TextEncoder(
             model,
@@ -150,13 +153,16 @@ def save_prior(prior: Prior, folder: str | Path) -> Prior:
     target = Path(folder)
     arrays = prior.strengths.arrays() | {"offset_K": prior.calibration.offset_K}
     narrow = {name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()}
+    # What is returned is what was written: a run started now and one started from disk agree.
     prior = _rounded(prior, narrow)
+
+    tensors = target / TENSORS
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
         partial = target / f"{TENSORS}.partial"
         save_file(narrow, partial)
-        partial.rename(target / TENSORS)
-        about = dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False)
+        partial.rename(tensors)
+        about = dumps(_about(prior, tensors), indent=1, ensure_ascii=False)
         write_atomically(target / ABOUT, about + "\n")
     return replace(prior, folder=target)
 
@@ -223,8 +229,11 @@ def prior_folder(name: str | Path) -> Path:
 def _rounded(prior: Prior, arrays: Mapping[str, Any]) -> Prior:
     """The prior with the arrays as they are on disk, wide again."""
     wide = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
-    calibration = replace(prior.calibration, offset_K=wide.pop("offset_K"))
-    strengths = Strengths.of(wide, prior.strengths.dev_loss, prior.strengths.epoch)
+    offset_K = wide.pop("offset_K")
+    calibration = replace(prior.calibration, offset_K=offset_K)
+    # What is left are the strengths' own arrays.
+    old = prior.strengths
+    strengths = Strengths.of(wide, old.dev_loss, old.epoch)
     return replace(prior, strengths=strengths, calibration=calibration)
 
 

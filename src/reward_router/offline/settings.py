@@ -157,23 +157,26 @@ class PriorConfig(Section):
         return self
 
 
-def packaged() -> list[str]:
+def packaged_settings() -> list[str]:
     """Names of the packaged configurations of ``fit-prior``."""
     folder = resources.files("reward_router.configs") / "prior"
     files = [path.name for path in folder.iterdir()]
     return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
 
-def load(source: str | Path, settings: Sequence[str] = ()) -> PriorConfig:
+def load_settings(source: str | Path, settings: Sequence[str] = ()) -> PriorConfig:
     """A configuration file, or a packaged one by name, with ``a.b=v`` settings on top.
 
     InputError is one line.
     """
-    if str(source) in packaged():
+    packaged = packaged_settings()
+    if str(source) in packaged:
         path = resources.files("reward_router.configs") / "prior" / f"{source}.yaml"
         with resources.as_file(path) as file:
-            tree, _ = configuration.read(file, None, settings)
+            tree, _ = configuration.read_plain(file, None, settings)
         return configuration.validated(PriorConfig, tree, str(source))
+
     if not Path(source).exists():
-        raise InputError(f"config {source}: no such file; packaged: {', '.join(packaged())}")
-    return configuration.validated(PriorConfig, *configuration.read(source, None, settings))
+        raise InputError(f"config {source}: no such file; packaged: {', '.join(packaged)}")
+    tree, where = configuration.read_plain(source, None, settings)
+    return configuration.validated(PriorConfig, tree, where)

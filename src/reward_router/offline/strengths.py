@@ -71,13 +71,18 @@ class Strengths:
     def encode(self, features_PF: AnyFloat) -> Float:
         """(P, D) float64 rows h of unit norm. InputError where F differs. O(P F D)."""
         x_PF = np.asarray(features_PF, dtype=np.float64)
-        if x_PF.ndim != 2 or x_PF.shape[1] != len(self.centre_F):
-            raise InputError(f"pair features must be (P, {len(self.centre_F)}), got {x_PF.shape}")
+        n_features = len(self.centre_F)
+        if x_PF.ndim != 2 or x_PF.shape[1] != n_features:
+            raise InputError(f"pair features must be (P, {n_features}), got {x_PF.shape}")
+
+        # A linear layer with ReLU on standardised features.
         scaled_PF = (x_PF - self.centre_F) / self.scale_F
         z_PD = np.maximum(scaled_PF @ self.weight_DF.T + self.bias_D, 0.0)
+
         # LayerNorm over the D features, then unit norm.
+        mean_P1 = z_PD.mean(axis=1, keepdims=True)
         spread_P1 = np.sqrt(z_PD.var(axis=1, keepdims=True) + EPSILON)
-        normal_PD = (z_PD - z_PD.mean(axis=1, keepdims=True)) / spread_P1
+        normal_PD = (z_PD - mean_P1) / spread_P1
         return unit_rows(normal_PD * self.gain_D + self.shift_D)
 
     def scores(self, h_PD: Float) -> Float:
@@ -117,9 +122,11 @@ def right_of(margins_PK: Float, label_P: ArrayLike) -> Float:
     >>> right_of(np.array([[0.5, -1.0, 0.0, np.nan]]), [1]).tolist()
     [[1.0, 0.0, nan, nan]]
     """
-    sign_PK = np.sign(margins_PK) * np.asarray(label_P, dtype=np.float64)[:, None]
-    says_nothing_PK = np.isnan(sign_PK) | (sign_PK == 0)
+    label_P1 = np.asarray(label_P, dtype=np.float64)[:, None]
+    sign_PK = np.sign(margins_PK) * label_P1
+    # + where margin and label have one sign, - where they differ.
     is_right_PK = (sign_PK > 0).astype(np.float64)
+    says_nothing_PK = np.isnan(sign_PK) | (sign_PK == 0)
     return np.where(says_nothing_PK, np.nan, is_right_PK)
 
 
@@ -129,18 +136,23 @@ def dev_rows(groups: Int, share: float, seed: int = 0, what: str = "dev") -> NDA
     ``what`` keys the draw.
     """
     names, index_P = np.unique(groups, return_inverse=True)
+    n_groups = len(names)
     if not 0 < share < 1:
         raise InputError(
             f"dev={share}: a share of the prompts strictly between 0 and 1, "
             "or a (P,) array of truth values"
         )
-    if len(names) < 2:
+    if n_groups < 2:
         raise InputError(
             "strengths need at least 2 prompts: one side of the dev split would be empty"
         )
-    n_dev = min(max(round(share * len(names)), 1), len(names) - 1)
-    chosen_G = np.zeros(len(names), dtype=bool)
-    chosen_G[rng(seed, "data", 0, what).permutation(len(names))[:n_dev]] = True
+
+    # Both sides get a prompt, however small the share is.
+    n_dev = min(max(round(share * n_groups), 1), n_groups - 1)
+    draw = rng(seed, "data", 0, what)
+    drawn = draw.permutation(n_groups)[:n_dev]
+    chosen_G = np.zeros(n_groups, dtype=bool)
+    chosen_G[drawn] = True
     return np.asarray(chosen_G[index_P])
 
 

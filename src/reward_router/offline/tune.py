@@ -22,8 +22,8 @@ from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.keyed import key, rng
 from reward_router.offline.encoder import TextEncoder
-from reward_router.offline.learn import Head, as_strengths, seeded_head, targets
-from reward_router.offline.prior import WEIGHTS
+from reward_router.offline.learn import LearnedHead, as_strengths, seeded_head, targets
+from reward_router.offline.prior import ENCODER_FOLDER
 from reward_router.offline.settings import EncoderConfig, PriorConfig
 from reward_router.offline.strengths import Strengths
 from reward_router.progress import status
@@ -64,15 +64,21 @@ def tune(
     run = _Run(config, texts, data)
     e = config.encoder
     per_pass = -(-len(run.train_rows) // e.batch_pairs)
-    steps = min(e.epochs * per_pass, e.max_steps or e.epochs * per_pass)
-    body = run.trainable(e)
+    all_passes = e.epochs * per_pass
+    steps = min(all_passes, e.max_steps or all_passes)
+
+    # The head starts from nothing, so it learns faster than the encoder, which is trained.
+    body_weights = [weight for weight in run.trainable(e).parameters() if weight.requires_grad]
+    head_weights = list(run.head.parameters())
+    head_lr = min(e.lr * HEAD_FASTER, config.strengths.lr)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in body.parameters() if p.requires_grad], "lr": e.lr},
-        {"params": list(run.head.parameters()), "lr": min(e.lr * HEAD_FASTER, config.strengths.lr)},
+        {"params": body_weights, "lr": e.lr},
+        {"params": head_weights, "lr": head_lr},
     ]
-    learning = [*groups[0]["params"], *groups[1]["params"]]
+    learning = [*body_weights, *head_weights]
     optimiser = torch.optim.AdamW(groups, weight_decay=config.strengths.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0 - step / steps)
+
     with status(console, "tuning the encoder") as show:
         for step, rows in enumerate(run.batches(e, steps), start=1):
             optimiser.zero_grad()
@@ -86,6 +92,7 @@ def tune(
             torch.nn.utils.clip_grad_norm_(learning, 1.0)
             optimiser.step()
             schedule.step()
+
             if step % e.check_every == 0 or step == steps:
                 dev_loss = run.look(step)
                 show(f"tuning the encoder: step {step} of {steps}, dev loss {dev_loss:.4f}")
@@ -102,27 +109,42 @@ class _Run:
         self.train_rows: Int = np.flatnonzero(data.train_P)
         self.dev_rows: Int = np.flatnonzero(data.dev_P)
         self.ids = [texts.tokens(data.prompts, side) for side in data.sides]
-        sample = rng(config.seed, "data", 0, "tune").permutation(self.train_rows)[:SAMPLE]
-        columns = (data.prompts, *data.sides)
-        plain_PF = texts.features(*(_chosen(column, sample) for column in columns))
-        spread_F = plain_PF.std(axis=0) + 1e-8
-        self.centre_F = plain_PF.mean(axis=0)
-        # A feature that hardly varies would be blown up on the first text where it does.
-        self.scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
-        self._centre = torch.tensor(self.centre_F).float().to(texts.device)
-        self._scale = torch.tensor(self.scale_F).float().to(texts.device)
+        self._standardise(data)
+
+        # What the two heads learn from, and what they are measured by.
         self.lambda_cls = 0.0 if config.without == "cls" else config.lambda_cls
         train_right_PK = data.right_PK[self.train_rows]
         dev_right_PK = data.right_PK[self.dev_rows]
         self.train = targets(train_right_PK, config.balance, config.seed)
         self.dev = targets(dev_right_PK, config.balance, config.seed, "dev")
+
         dim = config.strengths.dim
         head = seeded_head(2 * texts.dim, dim, train_right_PK, config.seed, config.balance)
-        self.head: Head = head.to(texts.device)
+        self.head: LearnedHead = head.to(texts.device)
+
+        # The best weights so far, by the loss on the dev rows.
         self.best_loss = np.inf
         self.best_step = 0
         self.best_body: dict[str, Tensor] = {}
         self.best_head: dict[str, Tensor] = {}
+
+    def _standardise(self, data: TuneData) -> None:
+        """Set centre and scale of the features, from a sample under the encoder as it starts."""
+        draw = rng(self.config.seed, "data", 0, "tune")
+        sample = draw.permutation(self.train_rows)[:SAMPLE]
+        prompts = _chosen(data.prompts, sample)
+        first, second = (_chosen(side, sample) for side in data.sides)
+        plain_PF = self.texts.features(prompts, first, second)
+
+        spread_F = plain_PF.std(axis=0) + 1e-8
+        self.centre_F = plain_PF.mean(axis=0)
+        # A feature that hardly varies would be blown up on the first text where it does.
+        least = 1e-3 * spread_F.max()
+        self.scale_F = np.maximum(spread_F, least)
+
+        device = self.texts.device
+        self._centre = torch.tensor(self.centre_F).float().to(device)
+        self._scale = torch.tensor(self.scale_F).float().to(device)
 
     def trainable(self, e: EncoderConfig) -> Any:
         """The body with the weights that learn switched on.
@@ -164,9 +186,12 @@ class _Run:
         states = [self.texts.states(_chosen(side, rows)) for side in self.ids]
         # Unit norm on each side before they are combined, as in `TextEncoder`.
         first, second = (normalize(side_BD, dim=-1) for side_BD in states)
-        symmetric = torch.cat([(first + second) / 2, (first - second).abs()], dim=1)
-        features = normalize(symmetric, dim=-1)
-        return self.head((features - self._centre) / self._scale)  # type: ignore[no-any-return]
+
+        middle = (first + second) / 2
+        distance = (first - second).abs()
+        features = normalize(torch.cat([middle, distance], dim=1), dim=-1)
+        standardised = (features - self._centre) / self._scale
+        return self.head(standardised)  # type: ignore[no-any-return]
 
     def loss(self, places: Int) -> Tensor:
         """The training loss of a batch, by places among the training rows."""
@@ -183,11 +208,14 @@ class _Run:
         logits = []
         with torch.no_grad():
             for start in range(0, count, size):
-                cosine_BK, logit_BK = self.outputs(self.dev_rows[start : start + size])
+                rows = self.dev_rows[start : start + size]
+                cosine_BK, logit_BK = self.outputs(rows)
                 cosines.append(cosine_BK.cpu())
                 logits.append(logit_BK.cpu())
             outputs = (torch.cat(cosines), torch.cat(logits))
-            loss = float(self.dev.loss(outputs, torch.arange(count), self.lambda_cls))
+            every_row = torch.arange(count)
+            loss = float(self.dev.loss(outputs, every_row, self.lambda_cls))
+
         if loss < self.best_loss:
             self.best_loss = loss
             self.best_step = step
@@ -210,14 +238,14 @@ class _Run:
         body = self.texts.body
         body.load_state_dict(self.best_body)
         whole = body.merge_and_unload() if e.tune == "lora" else body
-        whole.save_pretrained(out / WEIGHTS, safe_serialization=True)
-        self.texts.tokenizer.save_pretrained(out / WEIGHTS)
+        whole.save_pretrained(out / ENCODER_FOLDER, safe_serialization=True)
+        self.texts.tokenizer.save_pretrained(out / ENCODER_FOLDER)
         strengths = as_strengths(
             self.best_head, self.centre_F, self.scale_F, self.best_loss, self.best_step
         )
         # Read back from the folder: what the router will load is what is calibrated next.
         again = TextEncoder(
-            str(out / WEIGHTS),
+            str(out / ENCODER_FOLDER),
             pooling=self.texts.pooling,
             max_tokens=e.max_tokens,
             batch=e.batch,

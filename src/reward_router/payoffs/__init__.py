@@ -7,20 +7,19 @@ function); ``scaler`` brings raw payoffs to [0, 1]. Each file declares its names
 
 from reward_router.payoffs.gold import gold_of_best, gold_of_choice, order_accuracy
 from reward_router.payoffs.losses import (
-    agreement,
     full_advantage,
     improvement,
     label_losses,
     light_advantage,
     neg_loss,
+    pair_agreement,
 )
-from reward_router.payoffs.scaler import MIN_SPREAD, QuantileScaler, finite
+from reward_router.payoffs.scaler import MIN_SPREAD, QuantileScaler, finite_payoff
 
 __all__ = [
     "MIN_SPREAD",
     "QuantileScaler",
-    "agreement",
-    "finite",
+    "finite_payoff",
     "full_advantage",
     "gold_of_best",
     "gold_of_choice",
@@ -29,4 +28,5 @@ __all__ = [
     "light_advantage",
     "neg_loss",
     "order_accuracy",
+    "pair_agreement",
 ]

@@ -26,7 +26,7 @@ class Pool(Protocol):
         ...
 
 
-class Judged(Protocol):
+class JudgedDecision(Protocol):
     """What came of one decision, as far as a judge has to know it: one entry a prompt."""
 
     prompts: list[Any]
@@ -52,7 +52,7 @@ class JudgePayoff:
         self.arm = arm
         self.count: Callable[[int], None] = lambda calls: None
 
-    def __call__(self, outcome: Judged) -> float | None:
+    def __call__(self, outcome: JudgedDecision) -> float | None:
         """The mean over the decision's prompts. One question a prompt."""
         shares = []
         rows = zip(outcome.prompts, outcome.responses, outcome.scores, strict=True)

@@ -78,7 +78,7 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
     return np.where(gap > 0, 1.0, if_not_below)
 
 
-def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
+def pair_agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
     """How every arm orders each pair against the arm that judged it: 1 alike, -1 not, 0 a tie.
 
     Where the judging arm ties, its whole row is 0.
@@ -88,16 +88,19 @@ def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
         margin_K: a gap up to it is a tie, and so is NaN.
         own_P: the arm that judged the pair.
 
-    >>> agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
+    >>> pair_agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
     [[1, -1, 0]]
     """
     gap = np.asarray(gap_PK, np.float64)
+    margin = np.asarray(margin_K, np.float64)
     own = np.asarray(own_P, np.int64)
-    decided_PK = np.abs(gap) > np.asarray(margin_K, np.float64)
+
+    decided_PK = np.abs(gap) > margin
     sign_PK = np.where(decided_PK, np.sign(gap), 0.0)
     # each pair's order by the arm that judged it
     own_sign_P = sign_PK[np.arange(len(own)), own]
 
+    # Equal signs give 1, opposite ones -1, and a tie on either side 0.
     return np.asarray(sign_PK * own_sign_P[:, None], np.int64)
 
 
@@ -109,10 +112,11 @@ def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float
     >>> label_losses(np.array([[1, -1, 0]]), [0.5], [2.0]).tolist()
     [[0.5, 2.0, nan]]
     """
-    own = np.asarray(own_P, np.float64)[:, None]
-    flipped = np.asarray(flipped_P, np.float64)[:, None]
-    where_not_alike = np.where(label_PK < 0, flipped, np.nan)
-    return np.where(label_PK > 0, own, where_not_alike)
+    own_P1 = np.asarray(own_P, np.float64)[:, None]
+    flipped_P1 = np.asarray(flipped_P, np.float64)[:, None]
+    # An arm that would have ordered the pair the other way is charged with the other loss.
+    where_not_alike = np.where(label_PK < 0, flipped_P1, np.nan)
+    return np.where(label_PK > 0, own_P1, where_not_alike)
 
 
 def _losses(loss_B: ArrayLike) -> Float:

@@ -80,7 +80,7 @@ class QuantileScaler:
         """
         # Scaled before it joins the history: a value is not compared with itself (deviation 1).
         scaled = self.preview([value])[0]
-        self.push(finite(value, "payoff"))
+        self.push(finite_payoff(value, "payoff"))
         return scaled
 
     def preview(self, values: Sequence[float]) -> list[float]:
@@ -88,7 +88,7 @@ class QuantileScaler:
 
         One copy of it for two or more.
         """
-        clean = [finite(v, "payoff") for v in values]
+        clean = [finite_payoff(v, "payoff") for v in values]
         self._sync()
         # one value changes nothing, so the sorted view need not be copied
         ordered = self._sorted if len(clean) == 1 else list(self._sorted)
@@ -116,11 +116,16 @@ class QuantileScaler:
 
         The history is neither read nor changed.
         """
-        clean = sorted(finite(v, "payoff") for v in values)
-        lo = _quantile(clean, self.low)
-        hi = _quantile(clean, self.high)
-        # + 0.0 makes -0.0 the same number as 0.0
-        return [_linear(float(v) + 0.0, lo, hi) for v in values]
+        ordered = sorted(finite_payoff(value, "payoff") for value in values)
+        low = _quantile(ordered, self.low)
+        high = _quantile(ordered, self.high)
+
+        scaled = []
+        for value in values:
+            # + 0.0 makes -0.0 the same number as 0.0
+            number = float(value) + 0.0
+            scaled.append(_linear(number, low, high))
+        return scaled
 
     def push(self, value: float) -> None:
         """Append one value to the history without scaling it.
@@ -128,9 +133,13 @@ class QuantileScaler:
         O(1); the sorted view is brought up to date by the next scale.
         """
         self._history.append(value)
-        if self.window is not None and len(self._history) > self.window:
+        too_long = self.window is not None and len(self._history) > self.window
+        if too_long:
+            # The oldest value leaves both lists: the sorted one has to be up to date to find it.
             self._sync()
-            del self._sorted[bisect_left(self._sorted, self._history.pop(0))]
+            oldest = self._history.pop(0)
+            place = bisect_left(self._sorted, oldest)
+            del self._sorted[place]
             self._synced -= 1
 
     def reset(self) -> None:
@@ -182,7 +191,7 @@ class QuantileScaler:
         return _linear(value, low, high)
 
 
-def finite(value: float, what: str) -> float:
+def finite_payoff(value: float, what: str) -> float:
     """The value as a float (-0.0 as 0.0); InputError where it is not a finite real number."""
     try:
         number = float(value) + 0.0
@@ -200,11 +209,13 @@ def finite(value: float, what: str) -> float:
 
 def _quantile(ordered: Sequence[float], q: float) -> float:
     # numpy's "linear" (Hyndman and Fan's type 7): position q (n - 1) between two order statistics
-    position = q * (len(ordered) - 1)
+    last = len(ordered) - 1
+    position = q * last
     i = int(position)
     below = ordered[i]
-    above = ordered[min(i + 1, len(ordered) - 1)]
-    return below + (above - below) * (position - i)
+    above = ordered[min(i + 1, last)]
+    share = position - i
+    return below + (above - below) * share
 
 
 def _linear(value: float, lo: float, hi: float) -> float:

@@ -5,17 +5,17 @@ as `Broken`, which says why. Knows nothing of prompts, preferences or scores: `d
 do.
 """
 
-from reward_router.reading.broken import Broken, Row, Tally
-from reward_router.reading.container import FORMATS, Kind, kind_of
+from reward_router.reading.broken import Broken, DataRow, RowTally
+from reward_router.reading.container import FORMATS, FileKind, kind_of
 from reward_router.reading.source import Placed, is_hub_name, read_rows
 
 __all__ = [
     "FORMATS",
     "Broken",
-    "Kind",
+    "DataRow",
+    "FileKind",
     "Placed",
-    "Row",
-    "Tally",
+    "RowTally",
     "is_hub_name",
     "kind_of",
     "read_rows",

@@ -9,14 +9,14 @@ from typing import Any
 
 from reward_router.errors import DataWarning, InputError
 
-Row = Mapping[str, Any]
+DataRow = Mapping[str, Any]
 
 
 class Broken(str):
     """Why a row cannot be read, in its place among the rows."""
 
 
-class Tally:
+class RowTally:
     """What became of the rows of one source.
 
     ``read`` rows were looked at; ``lost`` of them cannot be used; ``identical`` pairs hold one

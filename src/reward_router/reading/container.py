@@ -15,7 +15,7 @@ from typing import IO, Literal
 
 from reward_router.errors import InputError
 
-Kind = Literal["lines", "document", "csv", "parquet", "sqlite"]
+FileKind = Literal["lines", "document", "csv", "parquet", "sqlite"]
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
 FORMATS = (
@@ -60,7 +60,7 @@ class Container:
     """
 
     path: Path
-    kind: Kind
+    kind: FileKind
     gz: bool = False
     encoding: str = "utf-8"
     separator: str = ","
@@ -76,7 +76,7 @@ class Container:
         return io.TextIOWrapper(self.bytes(), encoding=self.encoding, newline=newline)
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> FileKind:
     """The kind of the file ``path``; InputError as in `opened`."""
     return opened(path, str(path)).kind
 
@@ -205,8 +205,11 @@ def _is_object(line: str) -> bool:
 
 def _inside(path: Path) -> str:
     """Files of a folder that can be read, as a hint."""
-    names = sorted(p.name for p in path.iterdir() if p.name.removesuffix(".gz").endswith(ENDINGS))
+    readable = [p.name for p in path.iterdir() if p.name.removesuffix(".gz").endswith(ENDINGS)]
+    names = sorted(readable)
     if not names:
         return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    more = ""
+    if len(names) > 3:
+        more = f" and {len(names) - 3} more"
     return f"; in it: {', '.join(names[:3])}{more}; give one of them"

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from reward_router.errors import InputError
-from reward_router.reading.broken import Broken, Row
+from reward_router.reading.broken import Broken, DataRow
 from reward_router.reading.container import Container
-from reward_router.reading.tables import rows_of
+from reward_router.reading.tables import rows_in
 
-Placed = tuple[str, Row | Broken]
+Placed = tuple[str, DataRow | Broken]
 
 Scan = Callable[[str, int], tuple[Any, int]]
 
@@ -49,7 +49,7 @@ class Decoder:
                 self.clash = changed[0]
         return made
 
-    def checked(self, value: Any, surrogates: bool) -> Row | Broken:
+    def checked(self, value: Any, surrogates: bool) -> DataRow | Broken:
         """A row, or why it is none.
 
         ``surrogates``: whether its text has escapes that may be half a surrogate pair.
@@ -84,7 +84,7 @@ def line_rows(container: Container, name: str) -> Iterator[Placed]:
 def _line_rows(lines: Iterable[bytes], name: str) -> Iterator[Placed]:
     decoder = Decoder()
     scan = decoder.scan
-    row: Row | Broken | None
+    row: DataRow | Broken | None
     for number, raw in enumerate(lines, start=1):
         if number == CHECKED:
             scan = decoder.quick
@@ -98,13 +98,13 @@ def _line_rows(lines: Iterable[bytes], name: str) -> Iterator[Placed]:
             row = _slowly(raw, decoder)
         if row is None:
             continue
-        if number == 1 and type(row) is dict and (table := rows_of(row, name)) is not None:
+        if number == 1 and type(row) is dict and (table := rows_in(row, name)) is not None:
             yield from ((f"{name} item {i}", item) for i, item in enumerate(table, start=1))
         else:
             yield f"{name} line {number}", row
 
 
-def _slowly(raw: bytes, decoder: Decoder) -> Row | Broken | None:
+def _slowly(raw: bytes, decoder: Decoder) -> DataRow | Broken | None:
     """A line that is not simply an object and a newline: indented, blank, or broken."""
     decoder.clash = None
     try:
@@ -161,11 +161,15 @@ class _Document:
         """Read on, letting go what was used."""
         chunk = self.file.read(size)
         self.ended = not chunk
-        if not self.text and not self.at:
+        # A byte order mark stands at the very beginning of some files.
+        is_start = not self.text and not self.at
+        if is_start:
             chunk = chunk.removeprefix("\ufeff")
-        self.surrogates = (
-            "\\ud" in chunk or "\\uD" in chunk or (self.surrogates and self.at < len(self.text))
-        )
+
+        # Escapes of surrogates stay of interest as long as some of the old text is unread.
+        has_escape = "\\ud" in chunk or "\\uD" in chunk
+        some_unread = self.at < len(self.text)
+        self.surrogates = has_escape or (self.surrogates and some_unread)
         self.text = self.text[self.at :] + chunk
         self.at = 0
 
@@ -192,7 +196,7 @@ class _Document:
             line = self.line
             value = self._value()
             number += 1
-            table = None if in_array or type(value) is not dict else rows_of(value, self.name)
+            table = None if in_array or type(value) is not dict else rows_in(value, self.name)
             if table is None:
                 row = self.decoder.checked(value, self.surrogates)
                 at_line = f" (line {line})" if isinstance(row, Broken) else ""
@@ -280,10 +284,12 @@ class _Document:
             size *= 2
 
     def _may_be_cut(self, error: Exception) -> bool:
+        # An error near the end of what was read may be the end of the piece and not of the text.
+        near_end = len(self.text) - _LEAST_ROOM
         if isinstance(error, json.JSONDecodeError):
             unended = error.msg.startswith("Unterminated string")
-            return unended or error.pos >= len(self.text) - _LEAST_ROOM
-        return getattr(error, "value", 0) >= len(self.text) - _LEAST_ROOM
+            return unended or error.pos >= near_end
+        return getattr(error, "value", 0) >= near_end
 
     def _refused(self, error: Exception) -> InputError:
         if isinstance(error, json.JSONDecodeError):

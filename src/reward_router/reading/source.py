@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reward_router.errors import InputError
-from reward_router.reading.broken import Broken, Row
+from reward_router.reading.broken import Broken, DataRow
 from reward_router.reading.container import ENDINGS, FORMATS, Container, opened
 from reward_router.reading.csv_rows import csv_rows
 from reward_router.reading.hub import hub_rows
 from reward_router.reading.json_rows import document_rows, line_rows
 from reward_router.reading.parquet_rows import parquet_rows
 
-Placed = tuple[str, Row | Broken]
+Placed = tuple[str, DataRow | Broken]
 
 _SLICE = re.compile(r"(?P<name>[^\[\]+]+)(\[(?P<low>\d*):(?P<high>\d*)\])?")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -123,7 +123,7 @@ class _Wanted:
         self.seen: dict[str, int] = {}
         self.kept = 0
 
-    def takes(self, row: Row) -> bool:
+    def takes(self, row: DataRow) -> bool:
         """Whether the next row is wanted."""
         row_split = row.get("split")
         name = "train" if row_split is None else str(row_split).casefold()

@@ -38,28 +38,37 @@ _LISTS = ("data", "rows", "examples", "records", "items", "instances")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
-def rows_of(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None:
+def rows_in(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None:
     """The rows that an object holds; None where it is itself a row.
 
     InputError for columns of different lengths.
 
-    >>> list(rows_of({"id": [1, 2], "prompt": ["a", "b"]}, "x.json"))
+    >>> list(rows_in({"id": [1, 2], "prompt": ["a", "b"]}, "x.json"))
     [{'id': 1, 'prompt': 'a'}, {'id': 2, 'prompt': 'b'}]
-    >>> rows_of({"prompt": "p", "responses": ["a", "b"], "scores": [1, 2]}, "x.jsonl") is None
+    >>> rows_in({"prompt": "p", "responses": ["a", "b"], "scores": [1, 2]}, "x.jsonl") is None
     True
     """
-    several = sum(isinstance(item, list) for item in value.values()) > 1
-    if several and any(_is_column(value.get(column)) for column in _NAMING):
+    # Columns: {"id": [...], "prompt": [...]}.
+    n_lists = sum(isinstance(item, list) for item in value.values())
+    if n_lists > 1 and any(_is_column(value.get(column)) for column in _NAMING):
         return _columns(value, name)
+
+    # Columns of pandas, {"id": {"0": ..., "1": ...}}.
     if len(value) > 1 and all(_is_numbered(item) for item in value.values()):
         return _numbered(value)
+
+    # Splits: {"train": [rows], "test": [rows]}.
     splits = [key for key in value if key.casefold() in _SPLITS]
-    if splits and len(splits) == len(value) and all(_is_rows(value[key]) for key in splits):
+    only_splits = splits and len(splits) == len(value)
+    if only_splits and all(_is_rows(value[key]) for key in splits):
         return ({**row, "split": key} for key in splits for row in value[key])
+
+    # One list of rows with remarks beside it, as a web service answers.
     list_names = [key for key in value if key in _LISTS and _is_rows(value[key])]
     if len(list_names) == 1:
         list_name = list_names[0]
         others = [item for key, item in value.items() if key != list_name]
+        # A second list would mean that the object is a row with lists in it.
         if not any(isinstance(item, list) for item in others):
             return (_viewer_row(row) for row in value[list_name])
     return None
@@ -85,13 +94,16 @@ def _columns(table: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     if len(lengths) != 1:
         sizes = ", ".join(f"{column} {len(item)}" for column, item in lists.items())
         raise InputError(f"data {name}: columns of different lengths: {sizes}")
+
+    # What is no list holds for every row.
     rest = {column: item for column, item in table.items() if column not in lists}
 
     def row(i: int) -> dict[str, Any]:
         cells = {column: item[i] for column, item in lists.items()}
         return {**rest, **cells}
 
-    return map(row, range(lengths.pop()))
+    n_rows = lengths.pop()
+    return map(row, range(n_rows))
 
 
 def _is_numbered(value: Any) -> bool:

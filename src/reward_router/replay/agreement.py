@@ -46,7 +46,7 @@ def kappa_f1(sign_PK: Float) -> tuple[Float, Float]:
     return kappa_KK, f1_KK
 
 
-def agreement(records: Records) -> dict[str, Any]:
+def arm_agreement(records: Records) -> dict[str, Any]:
     """Kappa and F1 as nested lists in the order of ``records.arms``; None where undefined."""
     kappa_KK, f1_KK = kappa_f1(np.sign(records.margins_PK))
     return {"kappa": _listed(kappa_KK), "f1": _listed(f1_KK)}

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.committee import PRICE, Committee
-from reward_router.committee.fit import Shape, fit_plan
-from reward_router.committee.labelled import Labelled, labelled_rows
-from reward_router.committee.plan import Plan
+from reward_router.committee.fit import FitShape, fit_plan
+from reward_router.committee.labelled import LabelledRows, labelled_rows
+from reward_router.committee.plan import CommitteePlan
 from reward_router.errors import InputError
-from reward_router.replay.protocols import Outcome, Split
+from reward_router.replay.protocols import RowOutcome, Split
 from reward_router.replay.records import Records, credit
 from reward_router.types import Float, Int
 
@@ -34,30 +34,30 @@ def _calls_of_all(split: Split) -> Float:
     return (~np.isnan(split.records.margins_PK[split.test_P])).astype(np.float64)
 
 
-def _judged(split: Split, margin_T: Float) -> Outcome:
+def _judged(split: Split, margin_T: Float) -> RowOutcome:
     label_T = split.records.label_P[split.test_P]
     return credit(margin_T, label_T), _calls_of_all(split)
 
 
-def _one_call(split: Split, arm_T: Int) -> Outcome:
+def _one_call(split: Split, arm_T: Int) -> RowOutcome:
     calls_TK = np.zeros((len(arm_T), len(split.records.arms)))
     calls_TK[np.arange(len(arm_T)), arm_T] = 1.0
     return split.records.correct_PK[split.test_P, arm_T], calls_TK
 
 
-def _best_present(split: Split, value_TK: Float) -> Outcome:
+def _best_present(split: Split, value_TK: Float) -> RowOutcome:
     """The arm of the highest value among those with a score on the row."""
     allowed_TK = split.records.eligible(value_TK, split.test_P)
     return _one_call(split, allowed_TK.argmax(axis=1))
 
 
-def best_train(split: Split) -> Outcome:
+def best_train(split: Split) -> RowOutcome:
     """The arm most often right on the training folds."""
     accuracy_K = split.records.correct_PK[split.train_P].mean(axis=0)
     return _best_present(split, np.tile(accuracy_K, (len(split.test_P), 1)))
 
 
-def category_best(split: Split) -> Outcome:
+def category_best(split: Split) -> RowOutcome:
     """The arm most often right in the row's category on the training folds.
 
     A category that was not seen there gets the arm that is best overall.
@@ -66,15 +66,19 @@ def category_best(split: Split) -> Outcome:
     category_P = split.records.category_P
     category_T = category_P[split.train_P]
     overall_K = correct_PK[split.train_P].mean(axis=0)
+
     # A category that the training rows lack keeps the overall accuracies.
-    accuracy_CK = np.tile(overall_K, (len(split.records.categories), 1))
-    for c in np.unique(category_T):
-        rows = split.train_P[category_T == c]
-        accuracy_CK[c] = correct_PK[rows].mean(axis=0)
-    return _best_present(split, accuracy_CK[category_P[split.test_P]])
+    n_categories = len(split.records.categories)
+    accuracy_CK = np.tile(overall_K, (n_categories, 1))
+    for code in np.unique(category_T):
+        rows = split.train_P[category_T == code]
+        accuracy_CK[code] = correct_PK[rows].mean(axis=0)
+
+    judged_P = category_P[split.test_P]
+    return _best_present(split, accuracy_CK[judged_P])
 
 
-def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], Outcome]:
+def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], RowOutcome]:
     """A fixed table from a column's values to arms: each value's best arm on the training rows.
 
     No text is read. A value that the training rows lack gets the arm that is best overall.
@@ -87,14 +91,19 @@ def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split]
     if not prior >= 0:
         raise InputError(f"router by: prior={prior} rows, allowed: 0 or more")
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         code_P, values = split.records.tag(column)
-        correct_TK = split.records.correct_PK[split.train_P]
+        n_values = len(values)
         code_T = code_P[split.train_P]
+        correct_TK = split.records.correct_PK[split.train_P]
         overall_K = correct_TK.mean(axis=0)
-        right_CK = np.zeros((len(values), len(overall_K)))
+
+        # Right rows of each value, and how many rows it has.
+        right_CK = np.zeros((n_values, len(overall_K)))
         np.add.at(right_CK, code_T, correct_TK)
-        rows_C1 = np.bincount(code_T, minlength=len(values))[:, None]
+        rows_C1 = np.bincount(code_T, minlength=n_values)[:, None]
+
+        # Shrunk towards the overall accuracy; without a prior an empty value divides by 0.
         weight_C1 = np.maximum(rows_C1 + prior, 1e-12)
         shrunk_CK = (right_CK + prior * overall_K) / weight_C1
         table_CK = np.where(rows_C1 > 0, shrunk_CK, overall_K)
@@ -103,13 +112,13 @@ def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split]
     return method
 
 
-def logistic(penalty: float = 10.0) -> Callable[[Split], Outcome]:
+def logistic(penalty: float = 10.0) -> Callable[[Split], RowOutcome]:
     """Logistic regression for each arm of being right on the context.
 
     The arm with the highest predicted chance judges. ``penalty`` is the L2 penalty.
     """
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         x_PD = _with_intercept(split.context_PD)
         correct_TK = split.records.correct_PK[split.fit_P]
         weight_DK = fit_logistic(x_PD[split.fit_P], correct_TK, penalty)
@@ -118,13 +127,13 @@ def logistic(penalty: float = 10.0) -> Callable[[Split], Outcome]:
     return method
 
 
-def ridge(penalty: float = 10.0) -> Callable[[Split], Outcome]:
+def ridge(penalty: float = 10.0) -> Callable[[Split], RowOutcome]:
     """Ridge regression for each arm of being right on the context.
 
     This is LinUCB's mean, given the label of every arm. ``penalty`` is the L2 penalty.
     """
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         x_PD = _with_intercept(split.context_PD)
         x_TD = x_PD[split.fit_P]
         y_TK = split.records.correct_PK[split.fit_P]
@@ -160,45 +169,52 @@ def fit_logistic(x_TD: Float, y_TK: Float, penalty: float, free_first: bool = Tr
         free_first: whether the first column is an intercept, which is not penalised.
     """
     width = x_TD.shape[1]
-    ridge_DD = penalty * (_free_intercept(width) if free_first else np.eye(width))
+    shape_DD = _free_intercept(width) if free_first else np.eye(width)
+    ridge_DD = penalty * shape_DD
+    # X'X/4 bounds the curvature everywhere, so it is inverted once for all arms and steps.
     bound_DD = np.linalg.inv(x_TD.T @ x_TD / 4 + ridge_DD)
+
     weight_DK = np.zeros((width, y_TK.shape[1]))
     for _ in range(_STEPS):
         # Clipped at 40, where the sigmoid is 0 or 1 to the last bit and exp cannot overflow.
-        p_TK = 1.0 / (1.0 + np.exp(-np.clip(x_TD @ weight_DK, -40, 40)))
-        step_DK = bound_DD @ (x_TD.T @ (y_TK - p_TK) - ridge_DD @ weight_DK)
+        logit_TK = np.clip(x_TD @ weight_DK, -40, 40)
+        p_TK = 1.0 / (1.0 + np.exp(-logit_TK))
+        gradient_DK = x_TD.T @ (y_TK - p_TK) - ridge_DD @ weight_DK
+        step_DK = bound_DD @ gradient_DK
         weight_DK += step_DK
         if np.abs(step_DK).max() < 1e-5:
             break
     return weight_DK
 
 
-def majority(split: Split) -> Outcome:
+def majority(split: Split) -> RowOutcome:
     """Each arm has one vote; an even split counts 1/2."""
     vote_TK = np.sign(np.nan_to_num(split.records.margins_PK[split.test_P]))
     return _judged(split, vote_TK.sum(axis=1))
 
 
-def weighted_vote(split: Split) -> Outcome:
+def weighted_vote(split: Split) -> RowOutcome:
     """Votes weighted by the log-odds of each arm's accuracy on the training folds.
 
     The accuracy is (right + 1)/(n + 2), and a tie is half right.
     """
     vote_PK = np.sign(np.nan_to_num(split.records.margins_PK))
     correct_TK = split.records.correct_PK[split.train_P]
+
     # One right and one wrong pseudo-row keep the log-odds of a perfect arm finite.
-    share_K = (correct_TK.sum(axis=0) + 1) / (len(correct_TK) + 2)
+    right_K = correct_TK.sum(axis=0) + 1
+    share_K = right_K / (len(correct_TK) + 2)
     weight_K = np.log(share_K / (1 - share_K))
     return _judged(split, vote_PK[split.test_P] @ weight_K)
 
 
-def stacking(penalty: float = 1.0) -> Callable[[Split], Outcome]:
+def stacking(penalty: float = 1.0) -> Callable[[Split], RowOutcome]:
     """Logistic regression of the label on all arms' calibrated log-odds.
 
     It has no intercept, so it is symmetric in a and b. ``penalty`` is the L2 penalty.
     """
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         train_TK, test_TK = split.log_odds
         target_T1 = (split.records.label_P[split.fit_P, None] > 0).astype(np.float64)
         weight_K1 = fit_logistic(train_TK, target_T1, penalty, free_first=False)
@@ -207,13 +223,13 @@ def stacking(penalty: float = 1.0) -> Callable[[Split], Outcome]:
     return method
 
 
-def committee(
+def committee_method(
     price: float = PRICE,
     max_calls: int = 16,
     gate: str = "auto",
     weights: str = "auto",
     max_error: float | None = None,
-) -> Callable[[Split], Outcome]:
+) -> Callable[[Split], RowOutcome]:
     """One arm, then another only where it pays (``reward_router.committee``).
 
     Until its gate opens, the best single arm judges. The options are those of
@@ -237,7 +253,7 @@ def committee(
     # Built once for its checks alone: bad settings are an error before the first run.
     Committee([1.0, 1.0], price, **options)
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         judge = fitted_committee(split, price, options)
         return judged_at(judge, split, judge.price)
 
@@ -250,8 +266,11 @@ def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> 
     train_P = split.fit_P
     cost_K = np.maximum(records.price_PK.mean(axis=0), _CHEAPEST)
     judge = Committee(cost_K, price, **options)
+
     margins_TK, label_T = _turned(split)
-    names = [records.categories[c] for c in records.category_P[train_P]]
+    codes = records.category_P[train_P]
+    names = [records.categories[code] for code in codes]
+    # Rows of other sets are no sample of the rows that are judged.
     origin = "other" if split.carried else "stream"
     return judge.fit(margins_TK, label_T, records.group_P[train_P], names, origin=origin)
 
@@ -264,12 +283,14 @@ def _turned(split: Split) -> tuple[Float, NDArray[np.bool_]]:
     records = split.records
     train_P = split.fit_P
     label_T = np.arange(len(train_P)) % 2 == 0
+    a_is_better_T = records.label_P[train_P] > 0
     # The sign that brings the better response to the side that its turn asks for.
-    turned_T = np.where((records.label_P[train_P] > 0) == label_T, 1.0, -1.0)
-    return records.margins_PK[train_P] * turned_T[:, None], label_T
+    turned_T = np.where(a_is_better_T == label_T, 1.0, -1.0)
+    margins_TK = records.margins_PK[train_P]
+    return margins_TK * turned_T[:, None], label_T
 
 
-def fitting_rows(split: Split) -> Labelled:
+def fitting_rows(split: Split) -> LabelledRows:
     """The training rows as the committee's functions take them.
 
     Every label counts as drawn at random.
@@ -282,24 +303,28 @@ def fitting_rows(split: Split) -> Labelled:
     )
 
 
-def planned(rows: Labelled, max_calls: int = 16) -> Plan:
+def planned(rows: LabelledRows, max_calls: int = 16) -> CommitteePlan:
     """The committee's plan without weights of either sign, every call at one price."""
     n_arms = rows.margins_PK.shape[1]
-    return fit_plan(rows, Shape(np.ones(n_arms), min(max_calls, n_arms), "safe"), 0)
+    return fit_plan(rows, FitShape(np.ones(n_arms), min(max_calls, n_arms), "safe"), 0)
 
 
-def judged_at(judge: Committee, split: Split, price: float) -> Outcome:
+def judged_at(judge: Committee, split: Split, price: float) -> RowOutcome:
     """The test rows at one price."""
     records = split.records
     test_P = split.test_P
-    names = [records.categories[c] for c in records.category_P[test_P]]
+    codes = records.category_P[test_P]
+    names = [records.categories[code] for code in codes]
+
     prob_T, _, called_TK = judge.judge(records.margins_PK[test_P], names, price)
-    return credit(prob_T - 0.5, records.label_P[test_P]), called_TK.astype(np.float64)
+    # A probability of 1/2 is a tie, as a margin of 0 is.
+    accuracy_T = credit(prob_T - 0.5, records.label_P[test_P])
+    return accuracy_T, called_TK.astype(np.float64)
 
 
 def aggregate(
     how: str, scores: str = "calibrated", penalty: float = 1.0
-) -> Callable[[Split], Outcome]:
+) -> Callable[[Split], RowOutcome]:
     """One number made of all arms' values.
 
     Args:
@@ -314,7 +339,7 @@ def aggregate(
         )
     reduce = _REDUCE[how]
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         # Mean and median of a difference can be taken of the pair's log-odds directly.
         if scores == "calibrated" and how in ("mean", "median"):
             # Log-odds are 0 where an arm is missing, which would pull a mean towards no verdict.

@@ -29,7 +29,7 @@ from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.offline_stage import Fitted, no_prior, offline_stage, with_prior
 from reward_router.replay.protocols import (
-    Outcome,
+    RowOutcome,
     Run,
     Split,
     Streamed,
@@ -39,13 +39,13 @@ from reward_router.replay.protocols import (
     visits,
 )
 from reward_router.replay.records import Records
-from reward_router.replay.stream import Paid, play, play_batches
-from reward_router.replay.weighted import WeightedScore, best_of
+from reward_router.replay.stream import PayoffRows, play, play_batches
+from reward_router.replay.weighted import WeightedScore, best_of_scores
 from reward_router.routers.guard import checked_decision_margin
 from reward_router.routers.trusted import NARROW, TRUST
 from reward_router.types import Float, Int, Router
 
-Learner = Callable[[Fitted], Router]
+RouterFactory = Callable[[Fitted], Router]
 """Makes the router that learns online from what the offline stage gave."""
 
 ABLATIONS = ("online", "offline", "cls")
@@ -53,7 +53,7 @@ ORDERS = 5
 
 
 @dataclass(frozen=True)
-class Variant:
+class LearnedVariant:
     """Which strengths are learned, and what happens online.
 
     Args:
@@ -66,15 +66,18 @@ class Variant:
     dim: int
     lambda_cls: float
     balance: bool
-    router: Learner | None
+    router: RouterFactory | None
 
-    def __call__(self, split: Split) -> Outcome | Streamed:
+    def __call__(self, split: Split) -> RowOutcome | Streamed:
         """The cross-fitted method: accuracies and calls of the judged rows."""
         fitted = offline_stage(split, self.dim, self.lambda_cls, self.balance)
-        if self.router is None:
-            score_TK = split.records.eligible(fitted.score_PK[split.test_P], split.test_P)
-            return _routed(split, best_of(score_TK))
-        return _learned(split, fitted, self.router)
+        if self.router is not None:
+            return _learned(split, fitted, self.router)
+
+        # Without an online part the strongest arm of each row judges it.
+        strength_TK = fitted.score_PK[split.test_P]
+        score_TK = split.records.eligible(strength_TK, split.test_P)
+        return _routed(split, best_of_scores(score_TK))
 
     def run(
         self, fitted: Fitted, records: Records, contexts: RowContexts, feedback: Feedback, seed: int
@@ -82,19 +85,26 @@ class Variant:
         """One run over the whole file from an artifact, as other online routers have it."""
         visit_P = visits(records, seed)
         if self.router is None:
-            return summary(records, best_of(records.eligible(fitted.score_PK)), visit_P, 0)
+            score_PK = records.eligible(fitted.score_PK)
+            return summary(records, best_of_scores(score_PK), visit_P, 0)
+
+        # The prior was learned elsewhere: no row is for training, and every row is judged.
         nothing = np.zeros(0, np.int64)
         every_row = np.arange(len(records))
         everything = Split(records, contexts, nothing, every_row, feedback, seed)
+
+        # Prompts in the order in which the visit first meets them; rows of a prompt stay together.
         groups = rows_by_group(records.group_P)
         group_V = records.group_P[visit_P]
         _, first_V = np.unique(group_V, return_index=True)
         blocks = [groups[g] for g in group_V[np.sort(first_V)]]
-        probs_PK = one_pass(everything, fitted.h_PD, self.router(fitted), blocks, seed)
+
+        router = self.router(fitted)
+        probs_PK = one_pass(everything, fitted.h_PD, router, blocks, seed)
         return summary(records, probs_PK, visit_P, feedback.extra_calls)
 
 
-def bayesian(  # noqa: PLR0913 - its keywords are the options of the method, by their names
+def bayesian_method(  # noqa: PLR0913 - its keywords are the options of the method, by their names
     without: str = "",
     dim: int = 64,
     lambda_cls: float = 0.2,
@@ -103,7 +113,7 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the method, by 
     prior: str = "",
     width: float = NARROW,
     decision_margin: float | None = None,
-) -> Variant:
+) -> LearnedVariant:
     """BayesianRouter, whole or without one of its parts.
 
     Args:
@@ -120,14 +130,14 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the method, by 
     _check_options(without, trust, prior, width)
     checked_decision_margin(decision_margin)
     _check_torch("bayesian")
-    learner: Learner | None = partial(
+    learner: RouterFactory | None = partial(
         with_prior, trust=trust, width=width, decision_margin=decision_margin
     )
     if without == "online":
         learner = None
     elif without == "offline":
         learner = no_prior
-    return Variant(dim, 0.0 if without == "cls" else lambda_cls, balance, learner)
+    return LearnedVariant(dim, 0.0 if without == "cls" else lambda_cls, balance, learner)
 
 
 def _check_options(without: str, trust: float, prior: str, width: float) -> None:
@@ -157,7 +167,7 @@ def _check_options(without: str, trust: float, prior: str, width: float) -> None
 
 def weighted_score(
     a: float = 0.5, dim: int = 64, lambda_cls: float = 0.2, balance: bool = False, prior: str = ""
-) -> Variant:
+) -> LearnedVariant:
     """The paper's simple combination: a x offline strength + (1 - a) x online score.
 
     ``a`` lies in [0, 1]; the other options are those of `bayesian`.
@@ -167,7 +177,9 @@ def weighted_score(
             f"router weighted_score: a={a}, allowed: 0 (online only) to 1 (offline only)"
         )
     _check_torch("weighted_score")
-    return Variant(dim, lambda_cls, balance, lambda f: WeightedScore(no_prior(f), f.strength_KD, a))
+    return LearnedVariant(
+        dim, lambda_cls, balance, lambda f: WeightedScore(no_prior(f), f.strength_KD, a)
+    )
 
 
 def _check_torch(name: str) -> None:
@@ -184,10 +196,16 @@ def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> tuple
     Both are means over ORDERS passes over those rows, in seeded orders of their prompts.
     """
     groups = judged_groups(split)
-    total_TK = np.zeros((len(split.test_P), len(split.records.arms)))
+    n_rows = len(split.test_P)
+    n_arms = len(split.records.arms)
+    total_TK = np.zeros((n_rows, n_arms))
     late_3 = np.zeros(3)
-    for seed in range(split.repeat * ORDERS, (split.repeat + 1) * ORDERS):
-        order_G = rng(seed, "order", 2, "bayesian").permutation(len(groups))
+
+    # Every repeat has orders of its own, so that repeats are independent.
+    first = split.repeat * ORDERS
+    for seed in range(first, first + ORDERS):
+        draw = rng(seed, "order", 2, "bayesian")
+        order_G = draw.permutation(len(groups))
         blocks = [groups[g] for g in order_G]
         p_TK = one_pass(split, h_PD, make(), blocks, seed)
         total_TK += p_TK
@@ -224,7 +242,7 @@ def one_pass(
         return h_PD[row_B[:1] if shared else row_B]
 
     probs_PK = np.zeros(records.correct_PK.shape)
-    paid = Paid(
+    paid = PayoffRows(
         payoff_PK=split.feedback.matrix(records, seed),
         uniform_P=rng(seed, "arm", 1, "bayesian").random(len(records)),
         delay=split.feedback.delay,
@@ -237,16 +255,19 @@ def one_pass(
     return np.asarray(probs_PK[split.test_P])
 
 
-def _learned(split: Split, fitted: Fitted, router: Learner) -> Streamed:
+def _learned(split: Split, fitted: Fitted, router: RouterFactory) -> Streamed:
     """An online stage's accuracy and calls, and its last third.
 
     Each payoff that is an agreement costs calls of the other arms.
     """
     p_TK, late_3 = online_stage(split, fitted.h_PD, lambda: router(fitted))
     accuracy_T, calls_TK = _routed(split, p_TK)
+
+    # The other arms of a row share the calls that its payoff takes.
+    n_arms = p_TK.shape[1]
     others = split.feedback.extra_calls
-    all_calls_TK = calls_TK + (1 - p_TK) * (others / (p_TK.shape[1] - 1))
-    return Streamed(accuracy_T, all_calls_TK, late_3)
+    extra_TK = (1 - p_TK) * (others / (n_arms - 1))
+    return Streamed(accuracy_T, calls_TK + extra_TK, late_3)
 
 
 def _late(split: Split, p_TK: Float, visit_T: Int) -> Float:
@@ -265,6 +286,6 @@ def _late(split: Split, p_TK: Float, visit_T: Int) -> Float:
     return np.array([len(late_L), right, correct_PK[late_L, best].sum() - right])
 
 
-def _routed(split: Split, p_TK: Float) -> Outcome:
+def _routed(split: Split, p_TK: Float) -> RowOutcome:
     correct_TK = split.records.correct_PK[split.test_P]
     return np.einsum("tk,tk->t", p_TK, correct_TK), p_TK

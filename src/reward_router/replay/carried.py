@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.errors import InputError
-from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
 from reward_router.replay.joined import Parts, joined, parts_of
 from reward_router.replay.methods import NOT_ROUTING
 from reward_router.replay.records import Records
@@ -48,7 +48,7 @@ def train_test(
     train: Sequence[Records],
     test: Sequence[Records],
     narrow: Narrow,
-    settings: Settings,
+    settings: ReplaySettings,
     carry: Carry,
 ) -> Json:
     """{"files": [one result over all test rows]}; ``trained_on`` names the training sets.
@@ -56,16 +56,20 @@ def train_test(
     ``InputError`` where they share fewer than two arms, or no row is left on a side.
     """
     together, part_P = joined([*train, *test])
+    # Parts are numbered in the order in which they were joined: training sets come first.
+    tested_P = part_P >= len(train)
     name = " + ".join(records.name for records in test)
-    parts = parts_of(together, part_P >= len(train), name, carry.goes_on, carry.keep_shared)
+    parts = parts_of(together, tested_P, name, carry.goes_on, carry.keep_shared)
+
     trained_on = [records.name for records in train]
-    return {"files": [_judged(narrow(together), narrow, parts, settings, trained_on)]}
+    result = _judged(narrow(together), narrow, parts, settings, trained_on)
+    return {"files": [result]}
 
 
 def by_source(
     several: Sequence[Records],
     narrow: Narrow,
-    settings: Settings,
+    settings: ReplaySettings,
     carry: Carry,
     done: Callable[[Json], None] = lambda result: None,
 ) -> Json:
@@ -76,22 +80,25 @@ def by_source(
     """
     together, _ = joined(several)
     source_P, sources = together.tag("source")
-    present = [s for s in range(len(sources)) if (source_P == s).any()]
+    present = [number for number in range(len(sources)) if (source_P == number).any()]
     if len(present) < 2:
         raise InputError(
             f"{together.name}: all rows are of one source, {sources[present[0]]}; "
             "--by-source needs two"
         )
+
     results = []
-    for s in present:
-        others = [sources[other] for other in present if other != s]
-        parts = parts_of(together, source_P == s, sources[s], keep_shared=carry.keep_shared)
-        results.append(_judged(narrow(together), narrow, parts, settings, others))
-        done(results[-1])
-    return {"files": results, "by_source": over_sources(results)}
+    for number in present:
+        name = sources[number]
+        others = [sources[other] for other in present if other != number]
+        parts = parts_of(together, source_P == number, name, keep_shared=carry.keep_shared)
+        result = _judged(narrow(together), narrow, parts, settings, others)
+        results.append(result)
+        done(result)
+    return {"files": results, "by_source": carried_over_sources(results)}
 
 
-def over_sources(results: Sequence[Json]) -> Json:
+def carried_over_sources(results: Sequence[Json]) -> Json:
     """{method: {mean, worst, worst_source, better, accuracy, calls}} over the sources.
 
     ``mean`` and ``worst`` are gains over the best single arm of the training sources, ``better``
@@ -126,11 +133,11 @@ def _gain(result: Json, method: str) -> float:
 
 
 def _judged(
-    records: Records, narrow: Narrow, parts: Parts, settings: Settings, trained_on: list[str]
+    records: Records, narrow: Narrow, parts: Parts, settings: ReplaySettings, trained_on: list[str]
 ) -> Json:
     judged = narrow(parts.judged)
     narrowed = Parts(parts.train_P, parts.test_P, judged, parts.goes_on, parts.shared)
-    result = evaluate(records, settings, narrowed)
+    result = evaluate_methods(records, settings, narrowed)
     return result | {
         "trained_on": trained_on,
         "training_rows": len(parts.train_P),

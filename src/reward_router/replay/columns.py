@@ -113,12 +113,15 @@ class Columns:
     def _note_numbers(
         self, label: Any, cells: Mapping[str, tuple[float, float]], prices: Mapping[str, float]
     ) -> None:
-        n = len(self._labels)
+        row = len(self._labels)
         for arm, (first, second) in cells.items():
-            _put(self._first, arm, n, first, math.nan)
-            _put(self._second, arm, n, second, math.nan)
+            _put(self._first, arm, row, first, math.nan)
+            _put(self._second, arm, row, second, math.nan)
+        # A call that names no price costs one.
         for arm, price in prices.items():
-            _put(self._cost, arm, n, price, 1.0)
+            _put(self._cost, arm, row, price, 1.0)
+
+        # A number is kept as it is: what it means is decided when all of them were seen.
         if isinstance(label, float):
             self._numbers.seen.add(label)
             self._labels.append(_CODES[label])
@@ -128,14 +131,18 @@ class Columns:
     def _note_texts(self, row: Mapping[str, Any], where: str) -> None:
         prompt = row.get("prompt")
         n_groups = len(self._group_of)
-        group = _number(self._group_of, group_key(prompt, row.get("id"), where))
+        key = group_key(prompt, row.get("id"), where)
+        group = _number(self._group_of, key)
         self._groups.append(group)
+
         is_new = group == n_groups
         if self._prompts is not None and is_new:
             self._prompts.append(prompt or "")
+            too_many = self._limit is not None and n_groups >= self._limit
             # Without every prompt there is no prompt feature, and a long file is not held.
-            if not prompt or (self._limit is not None and n_groups >= self._limit):
+            if not prompt or too_many:
                 self._prompts = None
+
         first = row.get("response_a")
         second = row.get("response_b")
         for lengths, text in zip(self._lengths, (first, second), strict=True):
@@ -222,10 +229,13 @@ class Columns:
         """
         digests = []
         for key in self._group_of:
+            # Keys that begin with p are of a prompt's text; all others are an id.
             of_text = key.startswith("p")
             named = key if of_text else f"{key}\x1f{self._name}"
-            digests.append(hashlib.blake2b(named.encode(), digest_size=8).digest())
-        return np.frombuffer(b"".join(digests), np.uint64).copy()
+            digest = hashlib.blake2b(named.encode(), digest_size=8)
+            digests.append(digest.digest())
+        numbers = b"".join(digests)
+        return np.frombuffer(numbers, np.uint64).copy()
 
     def _sides(self) -> NDArray[np.int8]:
         """+1 where a is right, -1 where b is; numbers read as the whole column says."""
@@ -306,8 +316,10 @@ def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
 def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:
     """Set an arm's value on a row; the rows since its last value get ``fill``."""
     column = columns.setdefault(arm, array("d"))
-    if len(column) < row:
-        column.extend([fill] * (row - len(column)))
+    # An arm that was not on the rows in between has no value there.
+    missing = row - len(column)
+    if missing > 0:
+        column.extend([fill] * missing)
     column.append(value)
 
 

@@ -28,7 +28,7 @@ from reward_router.types import Float, Int
 
 BLOCKS = ("none", "category", "prompt", "pair", "lengths", "auto")
 AUTO_PROMPTS = 20_000
-Encoder = Callable[[Sequence[str]], Float]
+EmbedTexts = Callable[[Sequence[str]], Float]
 _FIRST_UNITS = (16, 64)
 _LONGEST = 30_000
 
@@ -63,14 +63,22 @@ class RowContexts:
 
         O(train E min(train, E)).
         """
+        # Each block has norm 1; the root of their number makes it the whole row's norm.
+        norm = np.sqrt(self._n_blocks)
         if not self.learned_UE.shape[1]:
-            return np.asarray(self.fixed_UF / np.sqrt(self._n_blocks))
+            return np.asarray(self.fixed_UF / norm)
+
+        # From the training units alone: the axes must not know the rows that are judged.
         train_UE = self.learned_UE[train_U]
         centre_E = train_UE.mean(axis=0)
         axes_ED = principal_axes(train_UE - centre_E, self.dim)
+
         z_UD = np.zeros((len(self.learned_UE), self.dim))
-        z_UD[:, : axes_ED.shape[1]] = unit_rows((self.learned_UE - centre_E) @ axes_ED)
-        return np.asarray(np.hstack([self.fixed_UF, z_UD]) / np.sqrt(self._n_blocks))
+        projected_UD = (self.learned_UE - centre_E) @ axes_ED
+        # Few training units give fewer axes than were asked for: the other columns stay 0.
+        z_UD[:, : axes_ED.shape[1]] = unit_rows(projected_UD)
+        both = np.hstack([self.fixed_UF, z_UD])
+        return np.asarray(both / norm)
 
     def online(self, order_U: Int) -> Float:
         """(U, width) contexts for one run.
@@ -97,19 +105,22 @@ def principal_axes(centred_BE: Float, dim: int) -> Float:
     They come from the eigenvectors of the smaller of the two Gram matrices.
     """
     # Both Gram matrices have the same eigenvalues; the smaller one is cheaper.
-    wide = centred_BE.shape[0] < centred_BE.shape[1]
+    n_rows, n_features = centred_BE.shape
+    wide = n_rows < n_features
     gram = centred_BE @ centred_BE.T if wide else centred_BE.T @ centred_BE
     _, vectors = np.linalg.eigh(gram)
     # eigh sorts by rising variance, so the last columns come first.
-    top = vectors[:, ::-1][:, :dim]
+    falling = vectors[:, ::-1]
+    top = falling[:, :dim]
     axes_ED = centred_BE.T @ top if wide else top
+
     norm_D = np.linalg.norm(axes_ED, axis=0)
     # Directions without variance have no length, and nothing to be normalised to.
     kept_D = norm_D > 1e-9
     return np.asarray(axes_ED[:, kept_D] / norm_D[kept_D])
 
 
-def parse(features: str) -> tuple[str, ...]:
+def parse_contexts(features: str) -> tuple[str, ...]:
     """'category+prompt' -> its blocks; ``InputError`` names the one that is unknown."""
     blocks = tuple(block.strip() for block in features.split("+"))
     for block in blocks:
@@ -124,7 +135,7 @@ def build(
     records: Records,
     features: str = "auto",
     dim: int = 32,
-    encoder: tuple[Encoder, str] | None = None,
+    encoder: tuple[EmbedTexts, str] | None = None,
 ) -> RowContexts:
     """The contexts of every row.
 
@@ -135,18 +146,25 @@ def build(
         dim: columns that the embedding is reduced to at most.
         encoder: the function that embeds texts and its name; None: `load_encoder`.
     """
-    blocks = _resolve(parse(features), records)
+    blocks = _resolve(parse_contexts(features), records)
     same_in_prompt = _constant(records.category_P, records.group_P)
+
     # Where all rows of a prompt share one context, it is made and routed once.
     per_row = "pair" in blocks or "lengths" in blocks or not same_in_prompt
     unit_P = np.arange(len(records)) if per_row else records.group_P
-    row_U = np.unique(unit_P, return_index=True)[1]
+    _, row_U = np.unique(unit_P, return_index=True)
+
+    ones = np.ones((len(row_U), 1))
     fixed = [_FIXED[block](records)[row_U] for block in blocks if block in _FIXED]
-    fixed_UF = np.hstack([np.ones((len(row_U), 1)), *fixed])
+    fixed_UF = np.hstack([ones, *fixed])
+
     learned_UE, note = _learned(records, blocks, row_U, encoder)
     n_learned = learned_UE.shape[1]
-    # At most one dimension for eight units, so that the PCA does not fit single texts.
-    dim = min(dim, n_learned, max(2, len(row_U) // 8)) if n_learned else 0
+    if n_learned:
+        # At most one dimension for eight units, so that the PCA does not fit single texts.
+        dim = min(dim, n_learned, max(2, len(row_U) // 8))
+    else:
+        dim = 0
     return RowContexts(fixed_UF, learned_UE, unit_P, dim, blocks, note)
 
 
@@ -169,10 +187,12 @@ def _resolve(blocks: tuple[str, ...], records: Records) -> tuple[str, ...]:
 
 def _constant(category_P: Int, group_P: Int) -> bool:
     """Whether all rows of a prompt are of one category."""
-    first_G = np.zeros(int(group_P.max()) + 1, dtype=np.int64)
+    n_groups = int(group_P.max()) + 1
+    first_G = np.zeros(n_groups, dtype=np.int64)
     # Assigned backwards: of several rows of a prompt the first one stays.
     first_G[group_P[::-1]] = category_P[::-1]
-    return bool((first_G[group_P] == category_P).all())
+    is_first_P = first_G[group_P] == category_P
+    return bool(is_first_P.all())
 
 
 def _one_hot(records: Records) -> Float:
@@ -189,35 +209,44 @@ def _lengths(records: Records) -> Float:
         prompt_P = length_G[records.group_P]
     else:
         prompt_P = np.zeros(len(records))
+
     both_P2 = np.array([[len(a), len(b)] for a, b in records.responses], dtype=np.float64)
-    columns = [prompt_P, both_P2.mean(1), np.abs(both_P2[:, 0] - both_P2[:, 1])]
+    mean_P = both_P2.mean(1)
+    difference_P = np.abs(both_P2[:, 0] - both_P2[:, 1])
+
     # The root of 3 makes three columns of 1 a block of norm 1.
-    return np.asarray(np.log1p(np.stack(columns, axis=1)) / (np.sqrt(3) * np.log(_LONGEST)))
+    largest = np.sqrt(3) * np.log(_LONGEST)
+    columns_P3 = np.stack([prompt_P, mean_P, difference_P], axis=1)
+    return np.asarray(np.log1p(columns_P3) / largest)
 
 
 _FIXED: dict[str, Callable[[Records], Float]] = {"category": _one_hot, "lengths": _lengths}
 
 
 def _learned(
-    records: Records, blocks: tuple[str, ...], row_U: Int, encoder: tuple[Encoder, str] | None
+    records: Records, blocks: tuple[str, ...], row_U: Int, encoder: tuple[EmbedTexts, str] | None
 ) -> tuple[Float, str]:
     if not {"prompt", "pair"} & set(blocks):
         return np.zeros((len(row_U), 0)), ""
-    encode, note = encoder or load_encoder()
+    encode, note = encoder or cached_encoder()
+
     parts = []
     if "prompt" in blocks:
-        parts.append(encode(records.prompts)[records.group_P[row_U]])
+        prompts_GE = encode(records.prompts)
+        parts.append(prompts_GE[records.group_P[row_U]])
     if "pair" in blocks:
         texts = []
         for group, (first, second) in zip(records.group_P, records.responses, strict=True):
             prompt = records.prompts[group] if records.prompts else ""
             texts += [f"{prompt}\n{first}", f"{prompt}\n{second}"]
+        # First and second responses alternate.
         rows_QE = encode(texts)
-        parts.append(pair_rows(rows_QE[0::2], rows_QE[1::2])[row_U])
+        pairs_PE = pair_rows(rows_QE[0::2], rows_QE[1::2])
+        parts.append(pairs_PE[row_U])
     return np.hstack([unit_rows(part) for part in parts]), note
 
 
-def load_encoder() -> tuple[Encoder, str]:
+def cached_encoder() -> tuple[EmbedTexts, str]:
     """MiniLM (384 dimensions) with a disk cache, and its name.
 
     Where its package is absent the encoder hashes words, and the name says so.
@@ -229,7 +258,7 @@ def load_encoder() -> tuple[Encoder, str]:
         return lambda texts: hash_rows(texts, 256), note
 
     def encode(texts: Sequence[str]) -> Float:
-        return _cached("minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts))
+        return kept("minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts))
 
     return encode, "MiniLM-L6-v2"
 
@@ -252,22 +281,27 @@ def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
             logging.enable_progress_bar()
 
 
-def _cached(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Float:
-    """One .npy for a list of texts, named by the hash of the encoder and of every text.
+def kept(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Float:
+    """What ``compute`` gives for these texts, read from the cache directory the next time.
+
+    One .npy for a list of texts, named by the hash of the encoder's name and of every text.
 
     It is written whole, then renamed, so that a run that is stopped leaves no half of it.
     """
     digest = hashlib.blake2b(name.encode(), digest_size=16)
     for text in texts:
         # A digest of digests: the texts' ends count, not only their joined letters.
-        digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
+        of_text = hashlib.blake2b(text.encode(), digest_size=16)
+        digest.update(of_text.digest())
     path = cache_dir() / "embeddings" / f"{name}-{digest.hexdigest()}.npy"
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    rows_BE = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(partial, rows_BE.astype(np.float32))
-    partial.replace(path)
+
     # Rounded as the file holds them: the first run and the later ones see the same numbers.
-    return rows_BE.astype(np.float32).astype(np.float64)
+    rows_BE = compute().astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Its own name for each process: two of them may compute the same.
+    partial = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, rows_BE)
+    partial.replace(path)
+    return rows_BE.astype(np.float64)

@@ -131,7 +131,7 @@ def past_model(
 
 def ips(rows: Terms, level: float) -> Bounds:
     """Inverse propensity weighting: the mean of w r. Unbiased."""
-    return interval(rows.weight_T * rows.payoff_T, rows.payoff_T, rows, level)
+    return term_interval(rows.weight_T * rows.payoff_T, rows.payoff_T, rows, level)
 
 
 def snips(rows: Terms, level: float) -> Bounds:
@@ -145,7 +145,7 @@ def snips(rows: Terms, level: float) -> Bounds:
     # First-order expansion of a ratio of means: the error is the mean of w (r - value) over total.
     residual_T = rows.payoff_T - value[..., None]
     term_T = value[..., None] + rows.weight_T * residual_T
-    return interval(term_T, residual_T, rows, level, value=value)
+    return term_interval(term_T, residual_T, rows, level, value=value)
 
 
 def dr(rows: Terms, level: float) -> Bounds:
@@ -154,14 +154,14 @@ def dr(rows: Terms, level: float) -> Bounds:
     The model q is fitted on earlier rows only.
     """
     # The weights multiply the residual alone, so it and not the payoff sets the width.
-    return interval(_doubly_robust(rows), rows.payoff_T - rows.own_T, rows, level)
+    return term_interval(_doubly_robust(rows), rows.payoff_T - rows.own_T, rows, level)
 
 
 def dr_stabilised(rows: Terms, level: float) -> Bounds:
     """As ``dr``, rows weighted by the inverse root of the variance expected from the past alone."""
     residual_T = rows.payoff_T - rows.own_T
     share_T = _stabilised(rows.spread_T)
-    return interval(_doubly_robust(rows), residual_T, rows, level, share_T=share_T)
+    return term_interval(_doubly_robust(rows), residual_T, rows, level, share_T=share_T)
 
 
 def _doubly_robust(rows: Terms) -> Float:
@@ -188,7 +188,7 @@ def _stabilised(spread_T: Float) -> Float:
     return np.asarray(1.0 / np.sqrt(np.maximum(before_T, 1e-12)))
 
 
-def interval(
+def term_interval(
     term_T: Float,
     residual_T: Float,
     rows: Terms,

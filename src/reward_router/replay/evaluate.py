@@ -16,31 +16,36 @@ import numpy as np
 from reward_router.errors import InputError
 from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
-from reward_router.replay.agreement import agreement
+from reward_router.replay.agreement import arm_agreement
 from reward_router.replay.embed import RowContexts, build
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.intervals import Bootstrap, best_single, bootstrap, interval
+from reward_router.replay.intervals import (
+    Bootstrap,
+    best_single_arm,
+    bootstrap,
+    percentile_interval,
+)
 from reward_router.replay.joined import Parts
 from reward_router.replay.lengths import lengths
 from reward_router.replay.methods import Conditions, MethodPlan
 from reward_router.replay.offline_stage import from_artifact
 from reward_router.replay.price_curve import price_curve
 from reward_router.replay.promise_curve import FEWEST_ROWS, promise_curve
-from reward_router.replay.protocols import Judged, Run, averaged, curve_rows, hindsight
+from reward_router.replay.protocols import MethodScores, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
-from reward_router.replay.verdict import verdict
+from reward_router.replay.verdict import file_verdict
 from reward_router.types import Float
 
 Json = dict[str, Any]
 Job = tuple[list[MethodPlan], int]
-Done = tuple[str, Run] | dict[str, Judged]
+Done = tuple[str, Run] | dict[str, MethodScores]
 POOL_ROWS = 100_000  # a longer file is not copied to worker processes
 POOL_JOBS = 12  # fewer jobs are done before a worker process has started
 _REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReplaySettings:
     """How to evaluate: what ``reward-router replay`` was asked for.
 
     Args:
@@ -64,7 +69,9 @@ class Settings:
     tick: Callable[[int, int], None] = lambda done, total: None
 
 
-def evaluate(records: Records, settings: Settings, parts: Parts | None = None) -> Json:
+def evaluate_methods(
+    records: Records, settings: ReplaySettings, parts: Parts | None = None
+) -> Json:
     """Every method on one file, or learned on one part of the rows and judged on the other.
 
     docs/replay.md says how many seconds it takes.
@@ -111,12 +118,12 @@ def run_all(
     records: Records,
     contexts: RowContexts,
     conditions: Conditions,
-    settings: Settings,
+    settings: ReplaySettings,
 ) -> dict[str, list[Run]]:
     """Runs of each plan by its label; the same whatever the number of worker processes."""
     fitted = [p for p in plans if p.cross_fitted]
     runs: dict[str, list[Run]] = {p.label: [] for p in plans}
-    foldings: dict[str, list[Judged]] = {p.label: [] for p in fitted}
+    foldings: dict[str, list[MethodScores]] = {p.label: [] for p in fitted}
     jobs = _jobs(plans, fitted, conditions.repeats, settings.seeds)
     done = 0
     for chunk in _mapped(jobs, records, contexts, conditions, settings.workers):
@@ -143,10 +150,14 @@ def _jobs(
     plans: Sequence[MethodPlan], fitted: list[MethodPlan], repeats: int, seeds: int
 ) -> list[Job]:
     """All cross-fitted plans together once a repeat, then each of the others once a seed."""
-    jobs: list[Job] = [(fitted, repeat) for repeat in range(repeats)] if fitted else []
+    jobs: list[Job] = []
+    if fitted:
+        jobs += [(fitted, repeat) for repeat in range(repeats)]
     for plan in plans:
         if not plan.cross_fitted:
-            jobs += [([plan], seed) for seed in range(seeds if plan.learns_online else 1)]
+            # Only what draws differs from seed to seed.
+            runs = seeds if plan.learns_online else 1
+            jobs += [([plan], seed) for seed in range(runs)]
     return jobs
 
 
@@ -158,10 +169,13 @@ def _mapped(
     workers: int,
 ) -> Iterator[list[Done]]:
     """Results in the order of ``jobs``, from worker processes where it pays."""
-    if workers < 2 or len(records) > POOL_ROWS or len(jobs) < POOL_JOBS:
+    # Here, where copies of the rows or the start of processes would take longer than they save.
+    stays_here = len(records) > POOL_ROWS or len(jobs) < POOL_JOBS
+    if workers < 2 or stays_here:
         for job in jobs:
             yield _run_jobs([job], records, contexts, conditions)
         return
+
     # Eight chunks a worker: few copies of the records, and no worker is left with a long tail.
     size = max(1, len(jobs) // (8 * workers))
     chunks = [jobs[i : i + size] for i in range(0, len(jobs), size)]
@@ -205,7 +219,7 @@ def summarise(
     contexts: RowContexts,
     plans: Sequence[MethodPlan],
     runs: Mapping[str, Sequence[Run]],
-    settings: Settings,
+    settings: ReplaySettings,
 ) -> Json:
     """Accuracies, intervals and paired differences of finished runs."""
     boot = bootstrap(records.group_P)
@@ -213,7 +227,7 @@ def summarise(
     for plan in plans:
         accuracies = [run.accuracy_P for run in runs[plan.label]]
         replicates[plan.label] = boot.replicate(accuracies)
-    best_R = best_single({arm: replicates[arm] for arm in records.arms})
+    best_R = best_single_arm({arm: replicates[arm] for arm in records.arms})
     accuracy_K = records.correct_PK.mean(axis=0)
     best = int(accuracy_K.argmax())
     uniform, uniform_R = _uniform(records, boot)
@@ -245,13 +259,13 @@ def summarise(
         "some_right_rows": int((records.correct_PK.max(axis=1) > 0.5).sum()),
         "routers": entries,
         "by": _by_category(records, entries, runs) if by_category else {},
-        "agreement": agreement(records),
+        "agreement": arm_agreement(records),
         "curve_rows": curve_rows(len(records)),
         "official": dict(records.official),
         "warmup_too_long": too_long,
     }
     gains = {p.label: replicates[p.label] - best_R for p in plans if p.kind not in ("arm", "bound")}
-    result["verdict"] = verdict(result, gains, settings.routers or ())
+    result["verdict"] = file_verdict(result, gains, settings.routers or ())
     return result
 
 
@@ -260,10 +274,14 @@ def _uniform(records: Records, boot: Bootstrap) -> tuple[float, Float]:
 
     The choice is among the arms with a score on the row, as the router of that name has it.
     """
+    correct_PK = records.correct_PK
     if records.present_PK is None:
-        even_P = records.correct_PK.mean(axis=1)
-        return float(records.correct_PK.mean(axis=0).mean()), boot.replicate([even_P])
-    even_P = np.mean(records.correct_PK, axis=1, where=records.present_PK)
+        even_P = correct_PK.mean(axis=1)
+        # By arm first, as every other accuracy here: the last bit depends on the order of sums.
+        accuracy = float(correct_PK.mean(axis=0).mean())
+        return accuracy, boot.replicate([even_P])
+
+    even_P = np.mean(correct_PK, axis=1, where=records.present_PK)
     return float(even_P.mean()), boot.replicate([even_P])
 
 
@@ -285,7 +303,7 @@ def _entry(
     entry: Json = {
         "kind": plan.kind,
         "accuracy": point,
-        "ci95": interval(own_R),
+        "ci95": percentile_interval(own_R),
         "accuracy_some_right": some_right,
         "calls_per_row": float(np.mean([r.calls for r in runs])),
         "cost_per_row": float(np.mean([r.cost for r in runs])),
@@ -307,20 +325,23 @@ def _over_time(runs: Sequence[Run]) -> Json:
     entry: Json = {}
     late = [run.last_third for run in runs if run.last_third is not None]
     if late:
+        accuracies = [accuracy for accuracy, _ in late]
+        regrets = [regret for _, regret in late]
         entry["last_third"] = {
-            "accuracy": float(np.mean([accuracy for accuracy, _ in late])),
-            "regret": float(np.mean([regret for _, regret in late])),
+            "accuracy": float(np.mean(accuracies)),
+            "regret": float(np.mean(regrets)),
         }
+
     if runs[0].share_TK is not None:
-        shares = [run.share_TK for run in runs if run.share_TK is not None]
-        regrets = [run.regret_T for run in runs if run.regret_T is not None]
-        entry["share_over_time"] = np.mean(shares, axis=0).round(5).tolist()
-        entry["regret_over_time"] = np.mean(regrets, axis=0).round(3).tolist()
+        share_RTK = [run.share_TK for run in runs if run.share_TK is not None]
+        regret_RT = [run.regret_T for run in runs if run.regret_T is not None]
+        entry["share_over_time"] = np.mean(share_RTK, axis=0).round(5).tolist()
+        entry["regret_over_time"] = np.mean(regret_RT, axis=0).round(3).tolist()
     return entry
 
 
 def _difference(point: float, own_R: Float, other: tuple[float, Float]) -> Json:
-    low, high = interval(own_R - other[1])
+    low, high = percentile_interval(own_R - other[1])
     return {"diff": point - other[0], "ci95": (low, high), "inside": bool(low <= 0 <= high)}
 
 

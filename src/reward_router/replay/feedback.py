@@ -59,28 +59,37 @@ class Feedback:
         """
         if self.custom is not None:
             custom = self.custom
-            payoff_PK = _checked(within(lambda: custom(records), f"payoff {self.kind}"), records)
+            given_PK = within(lambda: custom(records), f"payoff {self.kind}")
+            payoff_PK = _checked(given_PK, records)
         elif self.kind == "agreement":
             payoff_PK = _agreement(records, self.others, seed)
         else:
-            payoff_PK = np.where(np.isnan(records.margins_PK), np.nan, records.correct_PK)
+            # An arm that says nothing of a row earns nothing there, neither good nor bad.
+            silent_PK = np.isnan(records.margins_PK)
+            payoff_PK = np.where(silent_PK, np.nan, records.correct_PK)
+
         if self.fraction < 1:
-            seen_P = rng(seed, "label", 0, "replay").random(len(records)) < self.fraction
+            # By row and not by arm: whoever was drawn, the same rows pay.
+            draw_P = rng(seed, "label", 0, "replay").random(len(records))
+            seen_P = draw_P < self.fraction
             payoff_PK = np.where(seen_P[:, None], payoff_PK, np.nan)
         return payoff_PK
 
 
-def parse(text: str) -> Feedback:
+def parse_feedback(text: str) -> Feedback:
     """'correct:fraction=0.1,delay=50' as a Feedback.
 
     ``InputError`` names what is wrong and what is allowed.
     """
     name, options = split_name(text)
+    # Any other name is the path of a user's own function.
     if name not in _OPTIONS:
         return Feedback(kind=text, custom=_load(text))
+
     values = parse_options(f"payoff {name}", options, _OPTIONS[name])
     feedback = Feedback(kind=name, **values)
-    if not 0 < feedback.fraction <= 1 or feedback.delay < 0 or feedback.others < 1:
+    fraction_fits = 0 < feedback.fraction <= 1
+    if not fraction_fits or feedback.delay < 0 or feedback.others < 1:
         raise InputError(f"payoff {text}: allowed are 0 < fraction <= 1, delay >= 0, others >= 1")
     return feedback
 
@@ -125,13 +134,19 @@ def _agreement(records: Records, others: int, seed: int) -> Float:
             f"there are {n_arms}"
         )
     sign_PK = np.sign(np.nan_to_num(records.margins_PK))
-    order_PK: Int = rng(seed, "audit", 0, "replay").random((n_rows, n_arms)).argsort(axis=1)
+
+    # M witnesses of each row.
+    draw = rng(seed, "audit", 0, "replay")
+    order_PK: Int = draw.random((n_rows, n_arms)).argsort(axis=1)
     drawn_PM = order_PK[:, : others + 1]  # one spare: an arm is never its own witness
     sign_PM = np.take_along_axis(sign_PK, drawn_PM, axis=1)
+
+    # Which witnesses count for which arm: not the arm itself, and then not the spare either.
     own_PMK = drawn_PM[:, :, None] == np.arange(n_arms)[None, None, :]
-    last = ~own_PMK.any(axis=1)  # arms not drawn drop the spare witness
-    agree_PMK = 0.5 + 0.5 * sign_PM[:, :, None] * sign_PK[:, None, :]
+    drops_spare_PK = ~own_PMK.any(axis=1)  # arms not drawn drop the spare witness
     use_PMK = ~own_PMK
-    use_PMK[:, others, :] &= ~last
+    use_PMK[:, others, :] &= ~drops_spare_PK
+
+    agree_PMK = 0.5 + 0.5 * sign_PM[:, :, None] * sign_PK[:, None, :]
     payoff_PK = (agree_PMK * use_PMK).sum(axis=1) / others
     return np.where(np.isnan(records.margins_PK), np.nan, payoff_PK)

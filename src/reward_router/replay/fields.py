@@ -129,7 +129,7 @@ def _sides(
 
 def _label(value: Any, column: str) -> labels.Side | float:
     try:
-        return labels.read(value)
+        return labels.read_label(value)
     except ValueError:
         raise Unreadable(f"{column} {chat.shown(value)!r}, allowed: {labels.ALLOWED}") from None
 
@@ -144,18 +144,20 @@ def _cells(
     scores = row.get("scores")
     verdicts = row.get("verdicts")
     cost = row.get("cost")
+    # A table has no objects in its cells: there the arms' names are in the columns' names.
     if scores is None and verdicts is None:
         scores, verdicts, cost = _flat(row, cost)
+
     score_cells = _present(_by_arm(scores, "scores"))
     verdict_cells = _present(_by_arm(verdicts, "verdicts"))
     pairs = {arm: _pair(cell, arm, label) for arm, cell in score_cells.items()}
     sides = {arm: _verdict(cell, arm, label) for arm, cell in verdict_cells.items()}
     if turned:
         pairs = {arm: _swapped(pair, score_cells[arm]) for arm, pair in pairs.items()}
-        sides = {
-            arm: side if _by_role(verdict_cells[arm]) else _TURNED[side]
-            for arm, side in sides.items()
-        }
+        for arm, side in sides.items():
+            # A verdict that names a role is not about places.
+            if not _by_role(verdict_cells[arm]):
+                sides[arm] = _TURNED[side]
     return pairs, sides, _json(cost)
 
 
@@ -207,12 +209,18 @@ def _by_arm(value: Any, what: str) -> Json:
         return {}
     if isinstance(cells, Mapping):
         return {str(arm): cell for arm, cell in cells.items()}
+
     if isinstance(cells, list | tuple) and cells:
         if all(_is_named_cell(item) for item in cells):
-            return _unique([(item[0], item[1]) for item in cells], what)
+            named = [(item[0], item[1]) for item in cells]
+            return _unique(named, what)
         if all(isinstance(item, Mapping) for item in cells):
-            return _unique([_named(item, what) for item in cells], what)
-    allowed = "{arm: [score of a, score of b]}" if what == "scores" else "{arm: a, b or tie}"
+            named = [_named(item, what) for item in cells]
+            return _unique(named, what)
+
+    allowed = "{arm: a, b or tie}"
+    if what == "scores":
+        allowed = "{arm: [score of a, score of b]}"
     raise Unreadable(f"{what} are {chat.shown(value)!r}, allowed: {allowed}")
 
 
@@ -228,12 +236,14 @@ def _unique(pairs: Sequence[tuple[str, Any]], what: str) -> Json:
 
 
 def _named(item: Mapping[str, Any], what: str) -> tuple[str, Any]:
-    name = next((item[key] for key in _ARM_NAMES if isinstance(item.get(key), str)), None)
+    names = (item[key] for key in _ARM_NAMES if isinstance(item.get(key), str))
+    name = next(names, None)
     if name is None:
         raise Unreadable(f"{what} hold {chat.shown(item)!r}, which names no arm")
     cell_names = ("scores", "verdict", "winner", "label")
+    cells = (item[key] for key in cell_names if key in item)
     # An object without any of them holds the sides itself: {arm, a, b}.
-    cell = next((item[key] for key in cell_names if key in item), item)
+    cell = next(cells, item)
     return name, cell
 
 
@@ -246,7 +256,7 @@ def _pair(value: Any, arm: str, label: labels.Side | float) -> tuple[float, floa
             f"scores of {arm} are {chat.shown(value)!r}, allowed: [score of a, score of b]"
         )
     try:
-        first, second = (number(score) for score in pair)
+        first, second = (score_number(score) for score in pair)
     except (TypeError, ValueError):
         raise Unreadable(f"scores of {arm} are not numbers: {chat.shown(value)!r}") from None
     return first, second
@@ -269,12 +279,12 @@ def _places(scores: Mapping[str, Any]) -> tuple[str, str] | None:
     return next(present, None)
 
 
-def number(value: Any) -> float:
+def score_number(value: Any) -> float:
     """A score as a finite number, alone or in a list of one; NaN for none.
 
     TypeError or ValueError where it is no number.
 
-    >>> number("0.5"), number([2]), number(10**400), number(None)
+    >>> score_number("0.5"), score_number([2]), score_number(10**400), score_number(None)
     (0.5, 2.0, 1e+30, nan)
     """
     if isinstance(value, list | tuple) and len(value) == 1:
@@ -301,7 +311,7 @@ def _verdict(value: Any, arm: str, label: labels.Side | float) -> labels.Side:
         chosen: labels.Side = "a" if label == "a" else "b"
         return chosen if value.strip().casefold() == "chosen" else _TURNED[chosen]
     try:
-        verdict = labels.read(value)
+        verdict = labels.read_label(value)
     except ValueError:
         verdict = math.nan
     # A number is no verdict: nothing here says which side it means.

@@ -24,7 +24,7 @@ _ONE_ARM_A_FILE = ("rewardbench1", "rewardbench2", "judgebench", "rmbench")
 _HINT = "; give the files of several models together"
 
 
-def load(
+def load_records(
     files: Sequence[str],
     keep_prompts: int | None = None,
     keep_responses: bool = True,
@@ -47,8 +47,13 @@ def load(
             yield collect(name, reading.rows(source), keep_prompts, keep_responses, tags)
         elif file_kind == "ledger":
             yield collect(name, ledger_rows(Path(source)), keep_prompts, keep_responses)
+
+    # Files with one arm each are halves of one set: they are merged by benchmark.
     for benchmark in _ONE_ARM_A_FILE:
-        together = [source for source, k in zip(files, kinds, strict=True) if k == benchmark]
+        together = []
+        for source, file_kind in zip(files, kinds, strict=True):
+            if file_kind == benchmark:
+                together.append(source)
         if together:
             yield _merged(benchmark, together, keep_prompts, keep_responses)
 
@@ -81,7 +86,7 @@ def kind(source: str) -> str:
     return "rows"
 
 
-def arm_names(files: Sequence[str]) -> dict[str, str]:
+def files_by_arm(files: Sequence[str]) -> dict[str, str]:
     """Arm -> file: ``org/model_outputs.jsonl`` is ``model``.
 
     It is ``org/model`` where two files would share the name. ``InputError`` where they still do:
@@ -90,11 +95,14 @@ def arm_names(files: Sequence[str]) -> dict[str, str]:
     short = [_arm(file) for file in files]
     arms = []
     for arm, file in zip(short, files, strict=True):
+        is_unique = short.count(arm) == 1
         folder = Path(file).resolve().parent.name
-        arms.append(arm if short.count(arm) == 1 else f"{folder}/{arm}")
+        arms.append(arm if is_unique else f"{folder}/{arm}")
+
     for arm in arms:
-        if arms.count(arm) > 1:
-            same = ", ".join(f for a, f in zip(arms, files, strict=True) if a == arm)
+        same_name = [file for name, file in zip(arms, files, strict=True) if name == arm]
+        if len(same_name) > 1:
+            same = ", ".join(same_name)
             raise InputError(f"{same}: two files of one name would be one arm, {arm}; rename one")
     return dict(zip(arms, files, strict=True))
 
@@ -105,12 +113,17 @@ def _arm(file: str) -> str:
     JudgeBench says it after ``judge_model=``, RewardBench before ``_outputs``.
     """
     name = reading.short_name(file)
-    fields = dict(part.partition("=")[::2] for part in name.split(",") if "=" in part)
+    fields = {}
+    for part in name.split(","):
+        key, equals, value = part.partition("=")
+        if equals:
+            fields[key] = value
+
     model = fields.get("judge_model")
-    if model:
-        judge = fields.get("judge_name", "")
-        return model if judge in ("", "reward_model") else f"{judge}:{model}"
-    return name.removesuffix("_outputs").removesuffix("_all")
+    if not model:
+        return name.removesuffix("_outputs").removesuffix("_all")
+    judge = fields.get("judge_name", "")
+    return model if judge in ("", "reward_model") else f"{judge}:{model}"
 
 
 def _merged(
@@ -121,7 +134,7 @@ def _merged(
     The better response stands on the side that a coin of the item says, or where the benchmark put
     it.
     """
-    arms = arm_names(files)
+    arms = files_by_arm(files)
     official: Json = {}
     if benchmark == "rewardbench1":
         items, problems, lines = rewardbench1.join_files(arms)

@@ -80,13 +80,13 @@ def bootstrap(group_P: Int, replicates: int = REPLICATES, seed: int = 0) -> Boot
     return Bootstrap(weight_RG, rows_G, group_P)
 
 
-def interval(values_R: Float, level: float = 0.95) -> tuple[float, float]:
+def percentile_interval(values_R: Float, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval."""
     low, high = np.quantile(values_R, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def best_single(arm_replicates: Mapping[str, Float]) -> Float:
+def best_single_arm(arm_replicates: Mapping[str, Float]) -> Float:
     """(R,) accuracy of the arm that is best inside each replicate."""
     return np.asarray(np.max(np.stack(list(arm_replicates.values())), axis=0))
 

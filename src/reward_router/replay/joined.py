@@ -50,9 +50,11 @@ class Parts:
 
     def places(self, visit_P: Int) -> Int:
         """Where the judged rows stand in ``judged``, in the order in which a run visits them."""
-        n_rows = int(max(self.train_P.max(), self.test_P.max())) + 1
-        place_P = np.full(n_rows, -1)
+        last_row = int(max(self.train_P.max(), self.test_P.max()))
+        # -1 where a row is not judged.
+        place_P = np.full(last_row + 1, -1)
         place_P[self.test_P] = np.arange(len(self.test_P))
+
         visited = place_P[visit_P]
         return np.asarray(visited[visited >= 0])
 
@@ -69,17 +71,22 @@ def parts_of(
     Rows whose prompt is judged teach nothing, unless ``keep_shared``. ``InputError`` where nothing
     is left on one side.
     """
+    # A prompt that is judged anywhere is judged as a whole: its other rows would give it away.
     judged_G = np.zeros(records.n_groups, dtype=bool)
     judged_G[records.group_P[tested_P]] = True
-    shared_P = ~tested_P & judged_G[records.group_P] & (not keep_shared)
-    train_P = np.flatnonzero(~tested_P & ~shared_P)
+    of_judged_prompt_P = judged_G[records.group_P]
+    shared_P = ~tested_P & of_judged_prompt_P
+    if keep_shared:
+        shared_P = np.zeros_like(shared_P)
+
+    learned_P = ~tested_P & ~shared_P
+    train_P = np.flatnonzero(learned_P)
     test_P = np.flatnonzero(tested_P)
+    n_shared = int(shared_P.sum())
     if not len(train_P) or not len(test_P):
         side = "learn from" if not len(train_P) else "judge"
-        raise InputError(
-            f"{name}: no row is left to {side} ({int(shared_P.sum())} rows stand on both sides)"
-        )
-    return Parts(train_P, test_P, records.take(test_P, name), goes_on, int(shared_P.sum()))
+        raise InputError(f"{name}: no row is left to {side} ({n_shared} rows stand on both sides)")
+    return Parts(train_P, test_P, records.take(test_P, name), goes_on, n_shared)
 
 
 def joined(several: Sequence[Records]) -> tuple[Records, Int]:
@@ -176,10 +183,13 @@ def _prices(several: Sequence[Records]) -> Float | None:
 
 def _renumbered(tags: Sequence[Tag]) -> Tag:
     """Codes of several sets over one list of values."""
-    values = tuple(dict.fromkeys(chain.from_iterable(names for _, names in tags)))
+    every_name = chain.from_iterable(names for _, names in tags)
+    values = tuple(dict.fromkeys(every_name))
     number = {value: n for n, value in enumerate(values)}
+
     codes = []
     for code_P, names in tags:
+        # Each set has codes of its own; its names lead to the common ones.
         number_of_code = np.array([number[name] for name in names], dtype=np.int64)
         codes.append(number_of_code[code_P])
     return np.concatenate(codes), values

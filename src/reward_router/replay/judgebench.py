@@ -11,20 +11,20 @@ from typing import Any
 from reward_router import labels
 from reward_router.column_names import as_text
 from reward_router.replay import reading
-from reward_router.replay.fields import number
+from reward_router.replay.fields import score_number
 
 Json = dict[str, Any]
 _TURNED = {"a": "b", "b": "a", "tie": "tie"}
 _POINTS = {"a": 1, "b": -1, "tie": 0}
 
 
-def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.Problem], int]:
+def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.BadRow], int]:
     """({pair: row as in our own files}, problems, rows read) of ``files``, arm -> path.
 
     All pairs are held.
     """
     items: dict[str, Json] = {}
-    problems: list[reading.Problem] = []
+    problems: list[reading.BadRow] = []
     read = 0
     for arm, source in files.items():
         for where, row in reading.rows(source):
@@ -79,7 +79,7 @@ def _cell(judgments: list[Any]) -> list[float] | str | None:
     scores = judgment.get("scores") if isinstance(judgment, Mapping) else None
     if isinstance(scores, list) and len(scores) == 2:
         try:
-            return [number(score) for score in scores]
+            return [score_number(score) for score in scores]
         except (TypeError, ValueError):
             return None
     decisions = [_decision(game) for game in judgments[:2]]
@@ -95,7 +95,7 @@ def _cell(judgments: list[Any]) -> list[float] | str | None:
 def _decision(game: Any) -> str | None:
     """The side that one game names; None where it names none."""
     try:
-        decision = labels.read(game.get("decision")) if isinstance(game, Mapping) else None
+        decision = labels.read_label(game.get("decision")) if isinstance(game, Mapping) else None
     except ValueError:
         return None
     return decision if isinstance(decision, str) else None

@@ -11,7 +11,7 @@ import numpy as np
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import Ledger
 from reward_router.ledger.rows import Failed
-from reward_router.replay.ope import METHODS, Log, estimate, past_model
+from reward_router.replay.ope import METHODS, Log, estimate_value, log_past_model
 from reward_router.types import Float
 
 FALLBACKS = ("action", "missing")
@@ -76,14 +76,16 @@ def values(path: Path, fallback: str = "action") -> dict[str, Any]:
     """
     try:
         log = ledger_log(path, fallback)
-        one_hot_KK = np.eye(len(log.arms))
-        targets = {
-            arm: np.tile(one_hot_K, (len(log), 1))
-            for arm, one_hot_K in zip(log.arms, one_hot_KK, strict=True)
-        }
-        targets["uniform"] = np.full(log.probs_TK.shape, 1 / len(log.arms))
+        n_arms = len(log.arms)
+        targets = {}
+        # A single arm as a target: probability 1 on every row.
+        for arm, one_hot_K in zip(log.arms, np.eye(n_arms), strict=True):
+            targets[arm] = np.tile(one_hot_K, (len(log), 1))
+        targets["uniform"] = np.full(log.probs_TK.shape, 1 / n_arms)
         targets["the logger itself"] = log.probs_TK
-        model_TK = past_model(log.usable())
+
+        # One model of the payoffs for all targets: it depends on the log alone.
+        model_TK = log_past_model(log.usable())
         entries = {name: _methods(log, target_TK, model_TK) for name, target_TK in targets.items()}
     except InputError as error:
         return {"name": path.name, "refused": str(error)}
@@ -92,7 +94,7 @@ def values(path: Path, fallback: str = "action") -> dict[str, Any]:
 
 def _methods(log: Log, target_TK: Float, model_TK: Float) -> dict[str, Any]:
     """One target by every method, with what its estimates rest on."""
-    estimates = {m: estimate(log, target_TK, m, model_TK=model_TK) for m in METHODS}
+    estimates = {m: estimate_value(log, target_TK, m, model_TK=model_TK) for m in METHODS}
     entry: dict[str, Any] = {
         "ess": estimates["dr"].ess,
         "rows": estimates["dr"].rows,

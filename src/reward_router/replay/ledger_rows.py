@@ -16,7 +16,7 @@ from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import Ledger
 from reward_router.ledger.columns import Calls, labels
 
-Scores = dict[str, dict[str, float]]  # response -> arm -> score
+ScoresByUnit = dict[str, dict[str, float]]  # response -> arm -> score
 
 
 def ledger_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -48,21 +48,23 @@ def ledger_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _row(path.name, first, second, scores, gold[first] - gold[second])
 
 
-def _by_prompt(calls: Calls, gold: Mapping[str, float]) -> dict[str, Scores]:
+def _by_prompt(calls: Calls, gold: Mapping[str, float]) -> dict[str, ScoresByUnit]:
     """Scores of the responses with gold, by prompt; calls without a score are left out."""
-    by_prompt: dict[str, Scores] = {}
+    by_prompt: dict[str, ScoresByUnit] = {}
     columns = zip(calls.response, calls.arm.tolist(), calls.score.tolist(), strict=True)
     for response, arm, score in columns:
         if response not in gold or math.isnan(score):
             continue
-        prompt = response.rpartition("/")[0]
-        scores = by_prompt.setdefault(prompt, {}).setdefault(response, {})
+        # A response's id is its prompt's with a number behind the last slash.
+        prompt, _, _ = response.rpartition("/")
+        scores_of_prompt = by_prompt.setdefault(prompt, {})
+        scores = scores_of_prompt.setdefault(response, {})
         scores[calls.arms[arm]] = score
     return by_prompt
 
 
 def _row(
-    where: str, first: str, second: str, scores: Scores, better: float
+    where: str, first: str, second: str, scores: ScoresByUnit, better: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The row of two responses; nothing where gold is even or fewer than two arms scored both."""
     both = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.replay.intervals import bootstrap, interval
+from reward_router.replay.intervals import bootstrap, percentile_interval
 from reward_router.replay.records import Records
 from reward_router.types import Float
 
@@ -42,7 +42,7 @@ def lengths(records: Records) -> Json | None:
     shorter_P = 0.5 - 0.5 * np.sign(np.nan_to_num(gap_P)) * records.label_P
     boot = bootstrap(records.group_P)
     share = float(shorter_P[unequal_P].mean())
-    low, high = interval(boot.replicate([shorter_P], unequal_P.astype(np.float64)))
+    low, high = percentile_interval(boot.replicate([shorter_P], unequal_P.astype(np.float64)))
     winner = "shorter" if low > BIASED else "longer" if high < 1 - BIASED else None
     result: Json = {
         "rows": int(unequal_P.sum()),
@@ -79,8 +79,9 @@ def _agreement_with_shorter(margin_P: Float, gap_P: Float, unequal_P: NDArray[np
     decided_P = unequal_P & (np.nan_to_num(margin_P) != 0)
     if decided_P.sum() < FEWEST_ROWS:
         return 0.5
-    names_shorter = np.sign(margin_P[decided_P]) == -np.sign(gap_P[decided_P])
-    return float(names_shorter.mean())
+    named_P = np.sign(margin_P[decided_P])
+    shorter_P = -np.sign(gap_P[decided_P])
+    return float((named_P == shorter_P).mean())
 
 
 def _explained(records: Records, k: int) -> float:
@@ -93,17 +94,27 @@ def _explained(records: Records, k: int) -> float:
     score_Q = np.concatenate([records.first_PK[:, k], records.second_PK[:, k]])
     scored_Q = np.isfinite(length_Q) & np.isfinite(score_Q)
     score_S = score_Q[scored_Q]
-    if len(score_S) < 2 * FEWEST_ROWS or len(np.unique(score_S)) < _NEIGHBOURS:
+    length_S = length_Q[scored_Q]
+    too_few = len(score_S) < 2 * FEWEST_ROWS
+    if too_few or len(np.unique(score_S)) < _NEIGHBOURS:
         return 0.0  # verdicts and coarse scales: their sides were looked at
+
     # Ranks instead of scores: one far score would hide that all others follow the length.
-    rank_S = np.argsort(np.argsort(score_S, kind="stable"), kind="stable").astype(np.float64)
-    in_order_S = rank_S[np.argsort(length_Q[scored_Q], kind="stable")]
+    order_S = np.argsort(score_S, kind="stable")
+    rank_S = np.argsort(order_S, kind="stable").astype(np.float64)
+    by_length_S = np.argsort(length_S, kind="stable")
+    in_order_S = rank_S[by_length_S]
+
+    # The mean of the neighbours in length, by a window that slides over them.
     window_W = np.ones(2 * _NEIGHBOURS + 1)
     window_W[_NEIGHBOURS] = 0.0  # a response does not foretell itself
     total_S = np.convolve(in_order_S, window_W, mode="same")
     count_S = np.convolve(np.ones_like(in_order_S), window_W, mode="same")
-    error = float(np.mean((in_order_S - total_S / count_S) ** 2))
-    return max(0.0, 1.0 - error / max(float(in_order_S.var()), 1e-12))
+    foretold_S = total_S / count_S
+
+    error = float(np.mean((in_order_S - foretold_S) ** 2))
+    variance = max(float(in_order_S.var()), 1e-12)
+    return max(0.0, 1.0 - error / variance)
 
 
 def _words(result: Json) -> str:

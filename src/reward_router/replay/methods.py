@@ -19,8 +19,8 @@ from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import Parts
 from reward_router.replay.offline_stage import Fitted
 from reward_router.replay.protocols import (
-    Judged,
     Method,
+    MethodScores,
     Run,
     crossfit,
     one_arm_each,
@@ -35,7 +35,7 @@ from reward_router.replay.spec import parse_options, split_name
 from reward_router.routers.binding import bound
 from reward_router.types import Float, Router
 
-Kind = str  # arm | online | one call | committee | K calls | bound
+MethodKind = str  # arm | online | one call | committee | K calls | bound
 LASER_BATCH = 16  # prompts that share one decision, as in the paper
 
 
@@ -48,7 +48,7 @@ class MethodPlan:
 
     label: str
     name: str
-    kind: Kind
+    kind: MethodKind
     options: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -130,12 +130,12 @@ def router_of(
 
 _STRENGTHS = {"dim": int, "lambda_cls": float, "balance": bool, "prior": str}
 
-_BAYES: dict[str, Callable[..., bayesian.Variant]] = {
-    "bayesian": bayesian.bayesian,
+_BAYES: dict[str, Callable[..., bayesian.LearnedVariant]] = {
+    "bayesian": bayesian.bayesian_method,
     "weighted_score": bayesian.weighted_score,
 }
 
-_CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
+_CROSSFIT: dict[str, tuple[MethodKind, dict[str, type], Callable[..., Method]]] = {
     "best_train": ("one call", {}, lambda: baselines.best_train),
     "category_best": ("one call", {}, lambda: baselines.category_best),
     "by": ("one call", {"column": str, "prior": float}, baselines.by_column),
@@ -144,7 +144,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "committee": (
         "committee",
         {"price": float, "max_calls": int, "gate": str, "weights": str, "max_error": float},
-        baselines.committee,
+        baselines.committee_method,
     ),
     "majority": ("K calls", {}, lambda: baselines.majority),
     "weighted_vote": ("K calls", {}, lambda: baselines.weighted_vote),
@@ -192,13 +192,20 @@ def comparisons(labels: Sequence[str]) -> list[int]:
     table, or those listed where they are more. So what is said of a method does not change with
     which of them stand in the table.
     """
-    listed = Counter(split_name(text)[0] for text in labels)
+    names = [split_name(text)[0] for text in labels]
+    listed = Counter(names)
     usual = Counter(split_name(text)[0] for text in DEFAULT)
+
+    # The names among which the error is shared.
     own = {name for name in listed if name in ROUTERS or name in ROUTERS.own}
     family = ({*usual, *_CROSSFIT} | own) - set(NOT_ROUTING)
-    names_of_labels = [split_name(text)[0] for text in labels]
-    variants = [max(listed[name], usual[name], 1) for name in names_of_labels]
-    return [len(family) * count for count in variants]
+
+    # And the variants of each name, among which its share is shared.
+    counts = []
+    for name in names:
+        variants = max(listed[name], usual[name], 1)
+        counts.append(len(family) * variants)
+    return counts
 
 
 def column_of(text: str) -> str | None:
@@ -210,7 +217,7 @@ def column_of(text: str) -> str | None:
     return str(parse_options("router by", options, allowed).get("column", "category"))
 
 
-def names() -> list[str]:
+def router_names() -> list[str]:
     """Every router name, arms aside."""
     learning = [kind.name for kind in ROUTERS if _is_online(kind.name)]
     return [*learning, *_SAME_AS, *_CROSSFIT, *_SCHEDULES, "oracle"]
@@ -224,12 +231,12 @@ def plan(requested: Sequence[str] | None, records: Records) -> list[MethodPlan]:
     arms = [MethodPlan(arm, arm, "arm") for arm in records.arms]
     plans = [_plan(text, records) for text in requested or DEFAULT]
     # Arms stand in the table anyway.
-    plans = [p for p in plans if p.kind != "arm"]
-    count = Counter(p.label for p in plans)
-    doubled = sorted(label for label, n in count.items() if n > 1)
+    plans = [method for method in plans if method.kind != "arm"]
+
+    count = Counter(method.label for method in plans)
+    doubled = sorted(label for label, times in count.items() if times > 1)
     if doubled:
         raise InputError(f"--router {', '.join(doubled)} is given twice")
-    return arms + plans
     return arms + plans
 
 
@@ -247,10 +254,10 @@ def _plan(text: str, records: Records) -> MethodPlan:
         kind = "bound" if name == "oracle" else _SCHEDULES[name][0]
         allowed = {}
     else:
-        close = get_close_matches(name, [*names(), *records.arms], 1)
+        close = get_close_matches(name, [*router_names(), *records.arms], 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise InputError(
-            f"unknown router {name!r}{hint} allowed: {', '.join(names())}, "
+            f"unknown router {name!r}{hint} allowed: {', '.join(router_names())}, "
             f"or an arm of {records.name}"
         )
     chosen = parse_options(f"router {name}", options, allowed)
@@ -282,7 +289,9 @@ def _option_types(name: str) -> dict[str, type]:
     """The options of a router with the types that text is read as; without a type: as text."""
     types: dict[str, type] = {}
     for option, parameter in _kind(name).options.items():
-        kinds = get_args(parameter.annotation) or (parameter.annotation,)
+        annotation = parameter.annotation
+        # `float | None` is a float here; without an annotation text stays text.
+        kinds = get_args(annotation) or (annotation,)
         plain = [kind for kind in (bool, int, float) if kind in kinds]
         types[option] = plain[0] if plain else str
     return types
@@ -294,8 +303,12 @@ def forced_rows(method: MethodPlan, n_arms: int) -> int:
         return 0
     options = dict(method.options)
     arms = [str(k) for k in range(n_arms)]
-    rows = router_of(method.name, arms, 1, options, 0).warmup * n_arms
-    return rows * int(options.get("batch", LASER_BATCH)) if method.name == _LASER else rows
+    router = router_of(method.name, arms, 1, options, 0)
+    decisions = router.warmup * n_arms
+    if method.name != _LASER:
+        return decisions
+    # A decision of LASER's stands for a batch of rows.
+    return decisions * int(options.get("batch", LASER_BATCH))
 
 
 def run(
@@ -310,24 +323,32 @@ def run(
     It is deterministic in its arguments.
     """
     name = method.name
-    judged = records if conditions.parts is None else conditions.parts.judged
+    parts = conditions.parts
+    judged = records if parts is None else parts.judged
+    # What learns nothing has its arm by rule.
     if method.kind == "arm":
-        return one_arm_each(judged, np.full(len(judged), judged.arms.index(name)))
+        arm_P = np.full(len(judged), judged.arms.index(name))
+        return one_arm_each(judged, arm_P)
     if name == "oracle":
         return one_arm_each(judged, baselines.oracle(judged))
     if name in _SCHEDULES:
-        return scheduled(judged, _SCHEDULES[name][1], seed)
+        probs_of = _SCHEDULES[name][1]
+        return scheduled(judged, probs_of, seed)
+
     options = dict(method.options)
     feedback = conditions.feedback
+    # A prior artifact takes the place of the folds that would teach the strengths.
     if method.prior is not None:
         fitted = conditions.priors[method.prior]
-        return _BAYES[name](**options).run(fitted, records, contexts, feedback, seed)
+        variant = _BAYES[name](**options)
+        return variant.run(fitted, records, contexts, feedback, seed)
+
     router = router_of(name, records.arms, contexts.width, options, seed)
     batch = options.get("batch", LASER_BATCH) if name == _LASER else 0
-    if conditions.parts is None:
+    if parts is None:
         return online(records, contexts, router, feedback, seed, batch)
-    rows = passage(records, feedback, seed, conditions.parts)
-    return online_on_parts(records, contexts, router, rows, conditions.parts, batch)
+    rows = passage(records, feedback, seed, parts)
+    return online_on_parts(records, contexts, router, rows, parts, batch)
 
 
 def run_crossfit(
@@ -336,7 +357,7 @@ def run_crossfit(
     contexts: RowContexts,
     conditions: Conditions,
     repeat: int,
-) -> dict[str, Judged]:
+) -> dict[str, MethodScores]:
     """One folding of all cross-fitted plans together: they share contexts and calibration."""
     chosen = {}
     for method in plans:
@@ -357,7 +378,7 @@ def _round_robin(n_rows: int, n_arms: int) -> Float:
     return np.eye(n_arms)[np.arange(n_rows) % n_arms]
 
 
-_SCHEDULES: dict[str, tuple[Kind, Callable[[int, int], Float]]] = {
+_SCHEDULES: dict[str, tuple[MethodKind, Callable[[int, int], Float]]] = {
     "uniform": ("one call", _uniform),
     "round_robin": ("online", _round_robin),
 }

@@ -200,7 +200,10 @@ def from_artifact(folder: str, records: Records) -> Fitted:
 def _rows(prior_arms: Sequence[str], bt_KD: Float, arms: Sequence[str]) -> Float:
     """Strengths of ``arms`` about their mean; zero for an arm that the prior does not know."""
     shared = [k for k, arm in enumerate(arms) if arm in prior_arms]
-    chosen_KD = bt_KD[[prior_arms.index(arms[k]) for k in shared]]
+    places = [prior_arms.index(arms[k]) for k in shared]
+    chosen_KD = bt_KD[places]
+
+    # About the mean of those that are known, so that 0 is "like the others" for the rest.
     out_KD = np.zeros((len(arms), bt_KD.shape[1]))
     out_KD[shared] = chosen_KD - chosen_KD.mean(axis=0)
     return out_KD

@@ -76,7 +76,7 @@ class Estimate:
     left_out: int
 
 
-def estimate(
+def estimate_value(
     log: Log,
     target_TK: Float,
     method: str = "dr",
@@ -102,7 +102,7 @@ def estimate(
     rows = log.usable()
     target_TK = np.asarray(target_TK, dtype=np.float64)[keep_T]
     check(rows, target_TK)
-    model_TK = past_model(rows) if model_TK is None else model_TK
+    model_TK = log_past_model(rows) if model_TK is None else model_TK
     terms = estimators.terms(target_TK, rows.probs_TK, rows.arm_T, rows.payoff_T, model_TK)
     value, low, high = (float(x) for x in estimators.ESTIMATORS[method](terms, level))
     return Estimate(
@@ -117,7 +117,7 @@ def estimate(
     )
 
 
-def past_model(log: Log) -> Float:
+def log_past_model(log: Log) -> Float:
     """(T, K) payoff expected of each arm on each row of a log of usable rows.
 
     See ``estimators.past_model``.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reward_router.committee.plan import Plan, walk
+from reward_router.committee.plan import CommitteePlan, walk
 from reward_router.committee.promise import CONFIDENCE, Promise, promised, set_aside
 from reward_router.replay.baselines import fitting_rows, planned
 from reward_router.replay.embed import RowContexts
@@ -61,7 +61,7 @@ def _ratios(parts: Float, wholes: Float) -> list[float | None]:
     return [part / whole if whole else None for part, whole in both]
 
 
-def _judged(plan: Plan, promise: Promise, split: Split) -> list[float]:
+def _judged(plan: CommitteePlan, promise: Promise, split: Split) -> list[float]:
     """Answered, wrong, calls over the judged rows; whether it was promised, and the bound."""
     records = split.records
     test_P = split.test_P

@@ -26,14 +26,14 @@ from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import Parts
 from reward_router.replay.records import Records
-from reward_router.replay.stream import Paid, play, play_batches
+from reward_router.replay.stream import PayoffRows, play, play_batches
 from reward_router.types import AnyFloat, Float, Int, Router
 
 CORRECT = Feedback("correct")
 TIME_BINS = 40  # points of a curve over a run
 ENOUGH_ROWS = 50_000
 
-Outcome = tuple[Float, Float]
+RowOutcome = tuple[Float, Float]
 """Of the judged rows: accuracies (T,) and calls of each arm (T, K)."""
 
 
@@ -93,7 +93,7 @@ class Passage:
     """
 
     blocks: Sequence[Int]
-    paid: Paid
+    paid: PayoffRows
     extra_calls: int
 
 
@@ -110,7 +110,7 @@ def passage(records: Records, feedback: Feedback, seed: int, parts: Parts | None
         blocks = parts.in_turn(blocks)
         if not parts.goes_on:
             payoff_PK[parts.test_P] = np.nan
-    paid = Paid(
+    paid = PayoffRows(
         payoff_PK=payoff_PK,
         uniform_P=rng(seed, "arm", 0, "replay").random(len(records)),
         delay=feedback.delay,
@@ -220,14 +220,18 @@ def _late(accuracy_L: Float, best_L: Float) -> tuple[float, float] | None:
 
 def hindsight(records: Records) -> tuple[Float, Float]:
     """(P,) accuracies of the arm that is best over the whole file, and of each category's best."""
-    best = int(records.correct_PK.mean(axis=0).argmax())
+    correct_PK = records.correct_PK
+    best = int(correct_PK.mean(axis=0).argmax())
+
     category_P = np.zeros(len(records))
-    for c in range(len(records.categories)):
-        rows = records.category_P == c
+    for code in range(len(records.categories)):
+        rows = records.category_P == code
+        # Parts and selections of a file keep its categories, also those without a row.
         if rows.any():
-            correct_RK = records.correct_PK[rows]
-            category_P[rows] = correct_RK[:, correct_RK.mean(axis=0).argmax()]
-    return records.correct_PK[:, best], category_P
+            correct_RK = correct_PK[rows]
+            best_here = correct_RK.mean(axis=0).argmax()
+            category_P[rows] = correct_RK[:, best_here]
+    return correct_PK[:, best], category_P
 
 
 def _edges(n: int) -> Int:
@@ -257,13 +261,16 @@ def folds(group_P: Int, n_folds: int, repeat: int) -> Iterator[tuple[Int, Int]]:
     Prompts are shuffled by the repeat's own key and dealt into equal folds.
     """
     n_groups = int(group_P.max()) + 1
-    order_G = rng(repeat, "order", 1, "folds").permutation(n_groups)
+    draw = rng(repeat, "order", 1, "folds")
+    order_G = draw.permutation(n_groups)
+
     # Dealt in turn, so that folds differ by one prompt at most.
     fold_G = np.empty(n_groups, dtype=np.int64)
     fold_G[order_G] = np.arange(n_groups) % n_folds
     fold_P = fold_G[group_P]
     for fold in range(n_folds):
-        yield np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
+        held_P = fold_P == fold
+        yield np.flatnonzero(~held_P), np.flatnonzero(held_P)
 
 
 @dataclass(frozen=True)
@@ -327,12 +334,15 @@ class Split:
         """
         margins_PK = self.records.margins_PK
         fit_TK = margins_PK[self.fit_P]
+        test_TK = margins_PK[self.test_P]
         right_T = self.records.label_P[self.fit_P] > 0
-        fitted = Calibrator(len(self.records.arms)).fit(fit_TK, right_T)
-        return fitted.log_odds(fit_TK), fitted.log_odds(margins_PK[self.test_P])
+
+        n_arms = len(self.records.arms)
+        calibrator = Calibrator(n_arms).fit(fit_TK, right_T)
+        return calibrator.log_odds(fit_TK), calibrator.log_odds(test_TK)
 
 
-Method = Callable[[Split], Outcome | Streamed]
+Method = Callable[[Split], RowOutcome | Streamed]
 """Learns on ``train_P`` and judges the test rows."""
 
 
@@ -348,7 +358,7 @@ def splits(
 
 
 @dataclass(frozen=True)
-class Judged:
+class MethodScores:
     """One method over all rows: accuracy of each, and calls of each arm with their price in all.
 
     ``late_3`` sums what the streams of the folds say of their last thirds (`Streamed`).
@@ -362,7 +372,7 @@ class Judged:
 
 def crossfit(
     folding: Iterable[Split], methods: Mapping[str, Method], parts: Parts | None = None
-) -> dict[str, Judged]:
+) -> dict[str, MethodScores]:
     """Each method by its label, judged by what was learned on other prompts.
 
     Args:
@@ -375,24 +385,31 @@ def crossfit(
     costs = dict.fromkeys(methods, 0.0)
     lates: dict[str, Float] = {}
     for split in folding:
-        n_rows = len(split.records) if parts is None else len(parts.test_P)
-        place_T = split.test_P if parts is None else np.arange(n_rows)
+        # Folds fill all rows together; the one split of two parts fills its judged rows.
+        if parts is None:
+            n_rows = len(split.records)
+            place_T = split.test_P
+        else:
+            n_rows = len(parts.test_P)
+            place_T = np.arange(n_rows)
         price_TK = split.records.price_PK[split.test_P]
+
         for label, method in methods.items():
             outcome = method(split)
             accuracy_T, calls_TK = outcome[:2]
             if isinstance(outcome, Streamed):
                 lates[label] = lates.get(label, np.zeros(3)) + outcome.late_3
-            accuracies.setdefault(label, np.zeros(n_rows))[place_T] = accuracy_T
+            accuracy_P = accuracies.setdefault(label, np.zeros(n_rows))
+            accuracy_P[place_T] = accuracy_T
             calls[label] = calls.get(label, 0.0) + calls_TK.sum(axis=0)
             costs[label] += float((calls_TK * price_TK).sum())
     return {
-        label: Judged(accuracies[label], calls[label], costs[label], lates.get(label))
+        label: MethodScores(accuracies[label], calls[label], costs[label], lates.get(label))
         for label in methods
     }
 
 
-def averaged(repeats: Sequence[Judged]) -> Run:
+def averaged(repeats: Sequence[MethodScores]) -> Run:
     """Several foldings of one method as one run."""
     accuracy_P = _mean([judged.accuracy_P for judged in repeats])
     calls_K = _mean([judged.calls_K for judged in repeats])
@@ -421,10 +438,14 @@ def _mean(arrays: Sequence[Float]) -> Float:
 
 def one_arm_each(records: Records, arm_P: Int) -> Run:
     """The run that calls arm ``arm_P`` on each row."""
-    rows = np.arange(len(records))
-    share_K = np.bincount(arm_P, minlength=len(records.arms)) / len(records)
+    n_rows = len(records)
+    rows = np.arange(n_rows)
+    calls_K = np.bincount(arm_P, minlength=len(records.arms))
+    share_K = calls_K / n_rows
+
+    accuracy_P = records.correct_PK[rows, arm_P]
     cost = float(records.price_PK[rows, arm_P].mean())
-    return Run(records.correct_PK[rows, arm_P], share_K, cost, 1.0)
+    return Run(accuracy_P, share_K, cost, 1.0)
 
 
 def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int) -> Run:
@@ -433,8 +454,12 @@ def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int
     ``probs_of(rows, arms)`` gives the probabilities in the order in which the run visits the rows.
     """
     visit_P = visits(records, seed)
+    n_rows = len(records)
+    n_arms = len(records.arms)
+    # A schedule counts visits: the first probabilities belong to the row that is visited first.
     probs_PK = np.empty(records.correct_PK.shape)
-    probs_PK[visit_P] = probs_of(len(records), len(records.arms))
+    probs_PK[visit_P] = probs_of(n_rows, n_arms)
+
     if records.present_PK is not None:
         probs_PK = masked(probs_PK, records.present_PK)
     return summary(records, probs_PK, visit_P, 0)

@@ -11,13 +11,13 @@ from typing import Any
 from reward_router.errors import InputError
 from reward_router.reading import FORMATS, Broken, is_hub_name, kind_of, read_rows
 
-Row = tuple[str, Any]  # (where, mapping), or (where, Broken text saying why)
-Problem = tuple[str, str]  # (where, what is broken)
+NumberedRow = tuple[str, Any]  # (where, mapping), or (where, Broken text saying why)
+BadRow = tuple[str, str]  # (where, what is broken)
 _ENDINGS = re.compile(r"(\.(jsonl|json|parquet|csv|tsv|sqlite|gz))+$")
 _PEEKED = 50
 
 
-def rows(source: str) -> Iterator[Row]:
+def rows(source: str) -> Iterator[NumberedRow]:
     """(where, row) of any supported source.
 
     ``InputError`` where it does not exist or its kind is unknown.
@@ -26,14 +26,17 @@ def rows(source: str) -> Iterator[Row]:
     ``owner/name:configuration:split``.
     """
     path = Path(source)
-    name, *more = source.split(":")
-    if not path.exists() and is_hub_name(name) and len(more) <= 2:
+    if path.exists():
+        numbered = read_rows(source, None, label=path.name)
+    else:
+        name, *more = source.split(":")
+        if not is_hub_name(name) or len(more) > 2:
+            raise InputError(f"{source}: no such file, allowed: {FORMATS}")
+        # owner/name, owner/name:split or owner/name:configuration:split
         split = more[-1] if more else "train"
-        named = (more[0],) if len(more) == 2 else ()
-        return ((where, _plain(row)) for where, row in read_rows(name, split, *named))
-    if not path.exists():
-        raise InputError(f"{source}: no such file, allowed: {FORMATS}")
-    return ((where, _plain(row)) for where, row in read_rows(source, None, label=path.name))
+        configuration = more[:1] if len(more) == 2 else []
+        numbered = read_rows(name, split, *configuration)
+    return ((where, _plain(row)) for where, row in numbered)
 
 
 def is_ledger(source: str) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 from reward_router.chat import shown
 from reward_router.errors import InputError
 from reward_router.replay import reading
-from reward_router.replay.fields import number, side
+from reward_router.replay.fields import score_number, side
 
 Json = dict[str, Any]
 _NEEDED = {"scores_chosen", "scores_rejected"}
@@ -34,10 +34,11 @@ def is_verdict(row: Mapping[str, Any]) -> bool:
 
     It has a result, and the texts or the data set's columns, but no scores.
     """
-    texts = "text_chosen" in row or ("chosen" in row and "rejected" in row)
-    scores = "scores" in row or not _NEEDED.isdisjoint(row)
+    has_texts = "text_chosen" in row or ("chosen" in row and "rejected" in row)
+    has_scores = "scores" in row or not _NEEDED.isdisjoint(row)
     # A row with num_correct is RewardBench 2's.
-    return "results" in row and texts and not scores and "num_correct" not in row
+    is_second = "num_correct" in row
+    return "results" in row and has_texts and not has_scores and not is_second
 
 
 def is_bare(row: Mapping[str, Any]) -> bool:
@@ -72,14 +73,14 @@ def credit_of(result: Any) -> float | None:
     return value if value in (0.0, 1.0) else 0.5
 
 
-def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.Problem], int]:
+def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.BadRow], int]:
     """({item: row as in our own files}, problems, rows read) of ``files``, arm -> path. O(rows).
 
     All rows are held. ``InputError`` where rows can be told apart by nothing but their number and
     the files are of different lengths.
     """
     items: dict[str, Json] = {}
-    problems: list[reading.Problem] = []
+    problems: list[reading.BadRow] = []
     lengths: dict[str, int] = {}
     read = 0
     for arm, source in files.items():
@@ -97,7 +98,7 @@ def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.
 
 
 def _keyed(
-    source: str, lengths: dict[str, int], problems: list[reading.Problem]
+    source: str, lengths: dict[str, int], problems: list[reading.BadRow]
 ) -> Iterator[tuple[str, Json, tuple[float, float]]]:
     """(item, row, [score of chosen, of rejected]) of one file; what is broken goes to ``problems``.
 
@@ -151,7 +152,7 @@ def _item(row: Mapping[str, Any], key: str) -> Json:
     first, second = _sided([_answer(row, "chosen"), _answer(row, "rejected")], label)
     return {
         "id": key,
-        "prompt": text(row.get("prompt")),
+        "prompt": joined_text(row.get("prompt")),
         "category": row.get("subset"),
         "label": label,
         "response_a": first,
@@ -163,24 +164,27 @@ def _item(row: Mapping[str, Any], key: str) -> Json:
 def _answer(row: Mapping[str, Any], role: str) -> str | None:
     """The bare answer, or the one that went through a chat template."""
     if row.get(role) is not None and not is_bare(row):
-        return text(row[role])
-    return text(row.get(f"text_{role}"))
+        return joined_text(row[role])
+    return joined_text(row.get(f"text_{role}"))
 
 
 def _sided(pair: Any, label: str) -> list[Any]:
     return list(pair) if label == "a" else list(pair[::-1])
 
 
-def text(value: Any) -> str | None:
+def joined_text(value: Any) -> str | None:
     """A prompt or an answer as text; a list of chat messages is joined.
 
-    >>> text([{"role": "user", "content": "Why?"}])
+    >>> joined_text([{"role": "user", "content": "Why?"}])
     'Why?'
     """
     if isinstance(value, list):
-        contents = (m.get("content", "") if isinstance(m, Mapping) else m for m in value)
-        return "\n".join(str(content) for content in contents)
-    return value if value is None else str(value)
+        contents = []
+        for message in value:
+            is_turn = isinstance(message, Mapping)
+            contents.append(str(message.get("content", "") if is_turn else message))
+        return "\n".join(contents)
+    return None if value is None else str(value)
 
 
 def _number(score: Any) -> float | None:
@@ -188,8 +192,10 @@ def _number(score: Any) -> float | None:
 
     None where it is no number.
     """
-    value = score[0] if isinstance(score, list) and len(score) == 1 else score
+    value = score
+    if isinstance(score, list) and len(score) == 1:
+        value = score[0]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    finite = number(value)
-    return None if math.isnan(finite) else finite
+    number = score_number(value)
+    return None if math.isnan(number) else number

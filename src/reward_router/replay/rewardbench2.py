@@ -18,13 +18,13 @@ from reward_router.chat import shown
 from reward_router.column_names import as_text
 from reward_router.errors import InputError
 from reward_router.replay import reading
-from reward_router.replay.fields import number, side
+from reward_router.replay.fields import score_number, side
 from reward_router.replay.rewardbench1 import credit_of
 from reward_router.types import Float
 
 Json = dict[str, Any]
 ItemKey = tuple[str, str]
-Shape = tuple[str, int, int]
+RowShape = tuple[str, int, int]
 """Of an item: the arm whose file had it first, its correct completions, and all of them."""
 
 
@@ -50,17 +50,17 @@ class ScoredItem:
 
 def join_files(
     files: Mapping[str, str],
-) -> tuple[dict[str, Json], list[reading.Problem], int, Json]:
+) -> tuple[dict[str, Json], list[reading.BadRow], int, Json]:
     """({pair: row}, problems, rows read, official metric by arm) of ``files``, arm -> path.
 
     All items are held. Every correct completion against every wrong one is a row. An item for which
     some arm has nothing but its result becomes one row, right or wrong: the correct completion
     against the strongest of the others, for every arm.
     """
-    problems: list[reading.Problem] = []
+    problems: list[reading.BadRow] = []
     official: Json = {}
     by_arm: dict[str, dict[ItemKey, ScoredItem]] = {}
-    shapes: dict[ItemKey, Shape] = {}
+    shapes: dict[ItemKey, RowShape] = {}
     read = 0
     for arm, source in files.items():
         scored, broken = items(reading.rows(source), Path(source).name)
@@ -83,7 +83,7 @@ def join_files(
 
 def _add(rows: dict[str, Json], arm: str, item: ScoredItem, whole: bool) -> None:
     """Put an arm's scores of an item into its rows: one for the whole item, or one a pair."""
-    for pair, scores in [_whole(item)] if whole else pairs(item):
+    for pair, scores in [_whole(item)] if whole else scored_pairs(item):
         label = side(pair)
         category = f"rb2/{item.subset}"
         row = rows.setdefault(
@@ -93,7 +93,7 @@ def _add(rows: dict[str, Json], arm: str, item: ScoredItem, whole: bool) -> None
 
 
 def _fits(
-    item: ScoredItem, arm: str, shapes: dict[ItemKey, Shape], problems: list[reading.Problem]
+    item: ScoredItem, arm: str, shapes: dict[ItemKey, RowShape], problems: list[reading.BadRow]
 ) -> bool:
     """Whether an item has as many completions here as in the files before.
 
@@ -110,13 +110,13 @@ def _fits(
     return False
 
 
-def items(rows: Iterable[Any], where: str) -> tuple[list[ScoredItem], list[reading.Problem]]:
+def items(rows: Iterable[Any], where: str) -> tuple[list[ScoredItem], list[reading.BadRow]]:
     """A score file's rows -> (items, problems).
 
     ``InputError`` where columns are missing everywhere, or one subset has an id twice.
     """
     usable: list[ScoredItem] = []
-    problems: list[reading.Problem] = []
+    problems: list[reading.BadRow] = []
     numbers: dict[ItemKey, int] = {}
     some_scores = False
     for count, (_, row) in enumerate(rows, 1):
@@ -162,7 +162,7 @@ def _item(row: Mapping[str, Any]) -> ScoredItem | str:
     if scores is None and result is not None and not ties:
         return ScoredItem(name, subset, 1, np.empty(0), result)
     try:
-        scores_N = np.array([number(s) for s in scores or ()], dtype=np.float64)
+        scores_N = np.array([score_number(s) for s in scores or ()], dtype=np.float64)
     except (TypeError, ValueError):
         return f"scores of {name} are not numbers: {shown(scores)!r}"
     if scores is None or len(scores_N) == 0:
@@ -195,15 +195,19 @@ def _whole(item: ScoredItem) -> tuple[str, list[float]]:
     return name, [float(correct.max()), float(wrong.max())]
 
 
-def pairs(item: ScoredItem) -> Iterator[tuple[str, list[float]]]:
+def scored_pairs(item: ScoredItem) -> Iterator[tuple[str, list[float]]]:
     """(pair id, [score of the correct, score of the wrong completion]).
 
     The id without its last part is the item.
     """
-    for i in range(item.num_correct):
-        for j in range(item.num_correct, len(item.scores_N)):
+    # The correct completions stand first.
+    correct = range(item.num_correct)
+    wrong = range(item.num_correct, len(item.scores_N))
+    for i in correct:
+        for j in wrong:
             scores = [float(item.scores_N[i]), float(item.scores_N[j])]
-            yield f"{item.subset}/{item.id}-{i}x{j}", scores
+            pair_id = f"{item.subset}/{item.id}-{i}x{j}"
+            yield pair_id, scores
 
 
 def best_of_n(item: ScoredItem) -> float:
@@ -237,16 +241,20 @@ def ties_score(scored: Sequence[ScoredItem]) -> float:
     tied: dict[str, _Margins] = {}
     for item in scored:
         kind, _, prompt = item.id.partition(":")
-        (ref if kind == "ref" else tied)[prompt] = _margins(item)
+        of_kind = ref if kind == "ref" else tied
+        of_kind[prompt] = _margins(item)
+
     accuracy = 0.3 * _accuracy(tied) + 0.3 * _accuracy(ref)
     both = sorted(set(ref) & set(tied))
     if not both:
         return accuracy
+
     # The margins are compared between the two prompts of one number.
     spread = np.array([tied[prompt].spread for prompt in both])
     gap = np.array([tied[prompt].gap for prompt in both])
     gap_ref = np.array([ref[prompt].gap for prompt in both])
     hard = np.minimum(gap_ref, gap)
+
     # Correct answers of one score have no spread: the benchmark counts 0/0 as 0.
     with np.errstate(divide="ignore", invalid="ignore"):
         smooth = np.nan_to_num(np.tanh(hard / spread - 1), nan=0.0)
@@ -272,5 +280,7 @@ def _accuracy(margins: Mapping[str, _Margins]) -> float:
 def _margins(item: ScoredItem) -> _Margins:
     correct = item.scores_N[: item.num_correct]
     wrong = item.scores_N[item.num_correct :]
+    # Every correct answer has to lie above every wrong one.
     gap = float(correct.min() - wrong.max())
-    return _Margins(gap > 0, float(correct.max() - correct.min()), gap)
+    spread = float(correct.max() - correct.min())
+    return _Margins(gap > 0, spread, gap)

@@ -10,18 +10,18 @@ from typing import Any
 
 from reward_router.column_names import as_text
 from reward_router.replay import reading
-from reward_router.replay.fields import number, side
+from reward_router.replay.fields import score_number, side
 
 Json = dict[str, Any]
 
 
-def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.Problem], int]:
+def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.BadRow], int]:
     """({pair: row as in our own files}, problems, rows read) of ``files``, arm -> path.
 
     All items are held.
     """
     items: dict[str, Json] = {}
-    problems: list[reading.Problem] = []
+    problems: list[reading.BadRow] = []
     read = 0
     for arm, source in files.items():
         for where, row in reading.rows(source):
@@ -35,8 +35,8 @@ def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.
 def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
     """Take one item; what is broken, '' where nothing is."""
     try:
-        chosen = [number(score) for score in row["score_chosen"]]
-        rejected = [number(score) for score in row["score_rejected"]]
+        chosen = [score_number(score) for score in row["score_chosen"]]
+        rejected = [score_number(score) for score in row["score_rejected"]]
     except (KeyError, TypeError, ValueError):
         return "score_chosen and score_rejected must be lists of numbers"
     if row.get("id") is None or not chosen or not rejected:

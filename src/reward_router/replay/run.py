@@ -15,17 +15,17 @@ from reward_router.progress import counted, plain_console, say
 from reward_router.reading import FORMATS
 from reward_router.replay import carried, embed, feedback, ledger_log, methods
 from reward_router.replay.carried import Carry
-from reward_router.replay.evaluate import Settings, evaluate
-from reward_router.replay.importers import kind, load
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
+from reward_router.replay.importers import kind, load_records
 from reward_router.replay.ledger_rows import ledger_rows
 from reward_router.replay.offline_stage import NothingToLearn
 from reward_router.replay.records import Records
-from reward_router.replay.table import show, show_sources, show_values
+from reward_router.replay.table import show_file, show_sources, show_values
 from reward_router.strict_json import dumps
 
 SCHEMA = 1
 Json = dict[str, Any]
-Reader = Callable[[Sequence[str]], Iterator[Records]]
+RecordReader = Callable[[Sequence[str]], Iterator[Records]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Selection:
 def measure(
     files: Sequence[str],
     selection: Selection,
-    settings: Settings,
+    settings: ReplaySettings,
     console: Console | None = None,
     carry: Carry | None = None,
 ) -> Json:
@@ -60,7 +60,7 @@ def measure(
         console: where results are printed; None: nowhere.
         carry: methods learn on some rows and are judged on others (`carried`).
     """
-    blocks = embed.parse(settings.features)
+    blocks = embed.parse_contexts(settings.features)
     if settings.by not in (None, "category"):
         raise InputError(f"--by {settings.by}, allowed: category")
     read = _reader(settings, blocks)
@@ -80,7 +80,7 @@ def measure(
     refused: list[NothingToLearn] = []
     for records in read(with_rows):
         try:
-            result = evaluate(narrow(records), settings)
+            result = evaluate_methods(narrow(records), settings)
         except NothingToLearn as error:
             refused.append(error)
             if console is not None and len(with_rows) > 1:
@@ -99,10 +99,10 @@ def measure(
 
 
 def _carried(
-    read: Reader,
+    read: RecordReader,
     files: Sequence[str],
     selection: Selection,
-    settings: Settings,
+    settings: ReplaySettings,
     console: Console | None,
     carry: Carry,
 ) -> Json:
@@ -110,7 +110,10 @@ def _carried(
     narrow = _narrowed(selection)
     show_result = _printed(console, settings)
     if carry.by_source:
-        return carried.by_source(list(read(files)), narrow, settings, carry, show_result)
+        # Every source in turn is what the others are judged on.
+        every_file = list(read(files))
+        return carried.by_source(every_file, narrow, settings, carry, show_result)
+
     train = list(read(carry.train))
     test = list(read(carry.test))
     result = carried.train_test(train, test, narrow, settings, carry)
@@ -118,25 +121,28 @@ def _carried(
     return result
 
 
-def _reader(settings: Settings, blocks: Sequence[str]) -> Reader:
+def _reader(settings: ReplaySettings, blocks: Sequence[str]) -> RecordReader:
     """Reads files with what the methods asked for need of them, and no more."""
     routers = settings.routers or ()
-    strengths = any(name.startswith(("bayesian", "weighted_score")) for name in routers)
-    keep_responses = bool({"pair", "lengths"} & set(blocks)) or ("auto" in blocks and strengths)
+    learns_strengths = any(name.startswith(("bayesian", "weighted_score")) for name in routers)
+    contexts_read_them = bool({"pair", "lengths"} & set(blocks))
+    keep_responses = contexts_read_them or ("auto" in blocks and learns_strengths)
+
     columns = [methods.column_of(name) for name in routers]
     # Category and source are kept anyway.
-    tags = [str(c) for c in columns if c not in (None, "category", "source")]
-    return lambda files: load(files, _prompt_limit(blocks), keep_responses, tags)
+    tags = [str(column) for column in columns if column not in (None, "category", "source")]
+    limit = _prompt_limit(blocks)
+    return lambda files: load_records(files, limit, keep_responses, tags)
 
 
 def _narrowed(selection: Selection) -> Callable[[Records], Records]:
     return lambda records: records.select(selection.keep, selection.drop)
 
 
-def _printed(console: Console | None, settings: Settings) -> Callable[[Json], None]:
+def _printed(console: Console | None, settings: ReplaySettings) -> Callable[[Json], None]:
     def show_result(result: Json) -> None:
         if console is not None:
-            show(result, console, settings.by is not None)
+            show_file(result, console, settings.by is not None)
 
     return show_result
 
@@ -207,17 +213,20 @@ def replay(  # noqa: PLR0913 - one argument for each option of the command, pass
     """
     if seeds < 1 or folds < 2:
         raise InputError(f"--seeds {seeds} --folds {folds}; allowed: seeds >= 1, folds >= 2")
+    # Said now and not after hours.
     for out in (json_out, report_out):
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist")
-    settings = Settings(
-        routers or None, features, feedback.parse(payoff), seeds, folds, by, workers
-    )
+
+    pays = feedback.parse_feedback(payoff)
+    settings = ReplaySettings(routers or None, features, pays, seeds, folds, by, workers)
     carry = _carry(files, Carry(tuple(train), tuple(test), by_source, test_feedback, keep_shared))
+    selection = Selection(arms, drop_arms)
     shown = console or plain_console()
     with counted(shown, "runs of methods") as tick:
         followed = replace(settings, tick=tick)
-        result = measure(files, Selection(arms, drop_arms), followed, shown, carry)
+        result = measure(files, selection, followed, shown, carry)
+
     if by_source:
         show_sources(result, shown)
     if json_out is not None:
@@ -261,7 +270,7 @@ def _prompt_limit(blocks: Sequence[str]) -> int | None:
     return embed.AUTO_PROMPTS if "auto" in blocks else 0
 
 
-def _described(settings: Settings, selection: Selection) -> Json:
+def _described(settings: ReplaySettings, selection: Selection) -> Json:
     rule = settings.feedback
     return {
         "features": settings.features,

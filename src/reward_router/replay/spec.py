@@ -34,8 +34,11 @@ def parse_options(what: str, text: str, allowed: Mapping[str, type]) -> dict[str
         key, equals, value = item.partition("=")
         if not equals or key not in allowed:
             raise InputError(f"{what}: unknown key {key!r}{nearest(key, allowed)}")
+
+        kind = allowed[key]
         try:
-            values[key] = _TRUTH[value.lower()] if allowed[key] is bool else allowed[key](value)
+            # bool("no") is True in Python, so truth values have a table.
+            values[key] = _TRUTH[value.lower()] if kind is bool else kind(value)
         except (ValueError, KeyError) as error:
-            raise InputError(f"{what}: {key}={value} is no {allowed[key].__name__}") from error
+            raise InputError(f"{what}: {key}={value} is no {kind.__name__}") from error
     return values

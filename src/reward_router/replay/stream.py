@@ -24,7 +24,7 @@ ContextOf = Callable[[Int], Float]
 
 
 @dataclass(frozen=True)
-class Paid:
+class PayoffRows:
     """What rows pay, and how a router's arm is drawn on them.
 
     Args:
@@ -70,29 +70,34 @@ def play(
     blocks: Iterable[Int],
     router: Router,
     context_of: ContextOf,
-    paid: Paid,
+    paid: PayoffRows,
     probs_PK: AnyFloat,
 ) -> None:
     """A router over blocks, one decision a row; fills ``probs_PK``."""
 
     def decide(row_B: Int) -> tuple[Float, Int, Float]:
+        n_rows = len(row_B)
         x_BD = context_of(row_B)
         present_BK = None if paid.present_PK is None else paid.present_PK[row_B]
         if present_BK is None or present_BK.all():
             p_BK = router.probs(x_BD)
         else:
             p_BK = among(router, x_BD, present_BK, forced=True)
-        if len(p_BK) < len(row_B):
-            p_BK = np.repeat(p_BK, len(row_B), axis=0)
+        # A router without contexts answers with one row for all.
+        if len(p_BK) < n_rows:
+            p_BK = np.repeat(p_BK, n_rows, axis=0)
         return p_BK, *choose(p_BK, paid.uniform_P[row_B])
 
     def learn(row_B: Int, arm_B: Int, propensity_B: Float) -> None:
         payoff_B = paid.payoff_PK[row_B, arm_B]
         came_B = ~np.isnan(payoff_B)
-        if came_B.any():
-            context_BD = context_of(row_B[came_B])
-            context_BD = np.broadcast_to(context_BD, (int(came_B.sum()), context_BD.shape[1]))
-            router.update(context_BD, arm_B[came_B], payoff_B[came_B], propensity_B[came_B])
+        n_came = int(came_B.sum())
+        if not n_came:
+            return
+        context_BD = context_of(row_B[came_B])
+        width = context_BD.shape[1]
+        context_BD = np.broadcast_to(context_BD, (n_came, width))
+        router.update(context_BD, arm_B[came_B], payoff_B[came_B], propensity_B[came_B])
 
     stream(blocks, decide, learn, paid.delay, probs_PK)
 
@@ -102,7 +107,7 @@ def play_batches(
     size: int,
     router: Router,
     context_of: ContextOf,
-    paid: Paid,
+    paid: PayoffRows,
     probs_PK: AnyFloat,
 ) -> None:
     """LASER's unit: prompts share one decision and one payoff; fills ``probs_PK``.

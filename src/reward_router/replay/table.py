@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from reward_router.progress import Table, literal, say, show_table
+from reward_router.progress import LiteralTable, literal, say, show_table
 from reward_router.replay.verdict import next_commands, next_lead
 
 Json = dict[str, Any]
@@ -18,7 +18,7 @@ _NAME = 14  # a name is cut to no less than this
 _ORDER = {"arm": 0, "one call": 1, "online": 2, "committee": 3, "K calls": 4, "bound": 5}
 
 
-def show(result: Json, console: Console, by_category: bool = False) -> None:
+def show_file(result: Json, console: Console, by_category: bool = False) -> None:
     """Print one file: header, table, verdict; a table by category on request."""
     say(console, _header(result), wrap=False)
     for problem in result["problems"]:
@@ -93,7 +93,7 @@ def _gain(difference: Json) -> str:
     return f"{100 * difference['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]{inside}"
 
 
-def _main_table(result: Json, width: int) -> Table:
+def _main_table(result: Json, width: int) -> LiteralTable:
     """Every column where the terminal is wide enough, else those that matter most.
 
     Names are cut in the middle, numbers never.
@@ -116,17 +116,23 @@ def _main_table(result: Json, width: int) -> Table:
 
 def _table(
     names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int, left: Container[str] = ()
-) -> Table:
+) -> LiteralTable:
     """Names (escaped, cut to the room that is left) and columns of text that are never cut."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    widths = {name: max(map(len, (name, *column))) for name, column in cells.items()}
-    room = max(_NAME, width - sum(2 + w for w in widths.values()))
+    table = LiteralTable(box=None, pad_edge=False, header_style="bold")
+    widths = {}
+    for name, column in cells.items():
+        widths[name] = max(map(len, (name, *column)))
+    # Two blanks part the columns; what is left is the names' room.
+    taken = sum(2 + column_width for column_width in widths.values())
+    room = max(_NAME, width - taken)
+
     table.column("", no_wrap=True)
     for name, least in widths.items():
         justify = "left" if name in left else "right"
         table.column(name, justify=justify, no_wrap=True, min_width=least)
     for row, name in enumerate(names):
-        table.row(middle(name, room), *(column[row] for column in cells.values()))
+        values = [column[row] for column in cells.values()]
+        table.row(middle(name, room), *values)
     return table
 
 
@@ -188,19 +194,26 @@ def _percent(x: float | None) -> str:
     return "-" if x is None else f"{100 * x:.1f}"
 
 
-def _category_table(result: Json, width: int) -> Table:
+def _category_table(result: Json, width: int) -> LiteralTable:
     """A line a category, largest first, with its best arm.
 
     Every method has a column where they fit beside each other, else the ones to know.
     """
-    parts = dict(sorted(result["by"].items(), key=lambda item: -item[1]["rows"]))
+    largest_first = sorted(result["by"].items(), key=lambda item: -item[1]["rows"])
+    parts = dict(largest_first)
     verdict = result["verdict"]
-    methods = [m for m, e in _rows(result) if e["kind"] != "arm"]
-    to_know = [m for m in (verdict["best_router"], verdict["best_committee"]) if m is not None]
+    methods = [name for name, entry in _rows(result) if entry["kind"] != "arm"]
+    recommended = (verdict["best_router"], verdict["best_committee"])
+    to_know = [name for name in recommended if name is not None]
+
     cells = _category_cells(result, parts, methods)
-    if sum(2 + len(title) for title in cells) + _NAME + 24 > width:
+    # Beside the columns stand the categories' names and the best arm.
+    needed = sum(2 + len(title) for title in cells) + _NAME + 24
+    if needed > width:
         cells = _category_cells(result, parts, to_know)
-    cells["best arm here"] = [_best_arm(p["accuracy"], result["arms"]) for p in parts.values()]
+    arms = result["arms"]
+    cells["best arm here"] = [_best_arm(part["accuracy"], arms) for part in parts.values()]
+
     table = _table(list(parts), cells, width)
     table.title = literal("by category, accuracy in %", "italic")
     return table
@@ -208,8 +221,11 @@ def _category_table(result: Json, width: int) -> Table:
 
 def _category_cells(result: Json, parts: Json, methods: Sequence[str]) -> dict[str, list[str]]:
     """Rows of each category, and accuracies of the best single arm and of ``methods``."""
+    titles = {result["best_single"]: "best single"}
+    for method in methods:
+        titles[method] = middle(method, 18)
+
     cells = {"rows": [str(part["rows"]) for part in parts.values()]}
-    titles = {result["best_single"]: "best single"} | {m: middle(m, 18) for m in methods}
     for label, title in titles.items():
         cells[title] = [_percent(part["accuracy"][label]) for part in parts.values()]
     return cells
@@ -220,7 +236,7 @@ def _best_arm(accuracy: Mapping[str, float], arms: Sequence[str]) -> str:
     return f"{middle(best, 15)} {_percent(accuracy[best])}"
 
 
-def _official_table(result: Json, width: int) -> Table:
+def _official_table(result: Json, width: int) -> LiteralTable:
     official = result["official"]
     subsets = sorted(set().union(*official.values()))
     cells = {}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.replay.intervals import confidences, lower_bounds
-from reward_router.replay.methods import NOT_ROUTING, comparisons, names
+from reward_router.replay.methods import NOT_ROUTING, comparisons, router_names
 from reward_router.types import Float
 
 CALL_PRICE = 0.001  # what one more call a row must buy in accuracy to be worth naming
@@ -26,7 +26,7 @@ _SEVERAL = ("committee", "K calls")
 Json = dict[str, Any]
 
 
-def verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ()) -> Json:
+def file_verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ()) -> Json:
     """What to do, from one file's result.
 
     {action: arm|route|committee, method, text, headroom, gain, ci95, confidence, tied_arms,
@@ -69,18 +69,21 @@ def verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ())
 
 
 def _family() -> int:
-    return sum(name not in NOT_ROUTING for name in names())
+    return sum(name not in NOT_ROUTING for name in router_names())
 
 
 def _bounds(labels: list[str], result: Json, gains: Mapping[str, Float]) -> tuple[Float, Float]:
     if not labels:
         return np.zeros(0), np.zeros(0)
-    gain_RM = np.stack([gains[m] for m in labels], axis=1)
-    point_M = np.array([result["routers"][m]["vs_best_single"]["diff"] for m in labels])
+    gain_RM = np.stack([gains[label] for label in labels], axis=1)
+    routers = result["routers"]
+    point_M = np.array([routers[label]["vs_best_single"]["diff"] for label in labels])
     tests_M = np.array(comparisons(labels), dtype=np.float64)
+
     prompts = result["prompts"]
     lower_M = lower_bounds(gain_RM, point_M, tests_M, prompts)
-    return lower_M, confidences(gain_RM, point_M, tests_M, prompts)
+    confidence_M = confidences(gain_RM, point_M, tests_M, prompts)
+    return lower_M, confidence_M
 
 
 def _top(labels: list[str], lower: Mapping[str, float]) -> str | None:
@@ -210,23 +213,24 @@ def next_lead(result: Json) -> str:
     )
 
 
-def points(x: float) -> str:
+def accuracy_points(x: float) -> str:
     """A difference of accuracies in percentage points, signed."""
     return f"{100 * x:+.1f} pp"
 
 
-def percent(x: float) -> str:
+def accuracy_percent(x: float) -> str:
     """An accuracy in per cent."""
     return f"{100 * x:.1f} %"
 
 
 def _words(conclusion: Json, result: Json) -> list[str]:
     best = conclusion["best_single"]
-    accuracy = percent(result["routers"][best]["accuracy"])
+    accuracy = accuracy_percent(result["routers"][best]["accuracy"])
+    most = accuracy_points(at_most(conclusion, result))
     sentences = [
         _what_to_do(conclusion, result),
-        "At most: always picking an arm that is right would gain "
-        f"{points(at_most(conclusion, result))} over the best single arm, {best} ({accuracy}).",
+        f"At most: always picking an arm that is right would gain {most} over the best single arm, "
+        f"{best} ({accuracy}).",
         *standing(conclusion, result),
     ]
     sentences += [f"Caution: {caution}." for caution in conclusion["cautions"]]
@@ -250,7 +254,7 @@ def standing(conclusion: Json, result: Json) -> list[str]:
         low, high = (100 * end for end in entry["vs_best_single"]["ci95"])
         sentences.append(
             "The committee, which a training run can ask, stands at "
-            f"{points(entry['vs_best_single']['diff'])} [{low:+.1f}, {high:+.1f}] "
+            f"{accuracy_points(entry['vs_best_single']['diff'])} [{low:+.1f}, {high:+.1f}] "
             f"at {entry['calls_per_row']:.3g} calls a row."
         )
     if conclusion["tied_arms"]:
@@ -272,8 +276,8 @@ def _what_to_do(conclusion: Json, result: Json) -> str:
     sure = f"{100 * min(confidence, 0.999):.3g} % confidence by {correction}" if confidence else ""
     entry = result["routers"][method]
     what = (
-        f"{percent(entry['accuracy'])} at {entry['calls_per_row']:.3g} calls a row, "
-        f"{points(conclusion['gain'])} over {conclusion['best_single']} alone, {sure}."
+        f"{accuracy_percent(entry['accuracy'])} at {entry['calls_per_row']:.3g} calls a row, "
+        f"{accuracy_points(conclusion['gain'])} over {conclusion['best_single']} alone, {sure}."
     )
     if conclusion["action"] == "route":
         return f"Route with {_marked(conclusion, method)}: {what}"
@@ -299,7 +303,7 @@ def _now(what: str, conclusion: Json, label: str | None, result: Json) -> str:
     ci95 = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
     shown = ", so no gain is shown" if low <= 0 else ""
     calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "several arms" else ""
-    return f"{subject}: {points(difference)} {ci95}{calls}{shown}."
+    return f"{subject}: {accuracy_points(difference)} {ci95}{calls}{shown}."
 
 
 def _list(arms: list[str], limit: int = 4) -> str:

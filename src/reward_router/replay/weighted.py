@@ -11,7 +11,7 @@ from reward_router.routers import LinearThompson
 from reward_router.types import AnyFloat, Float, Int, State
 
 
-def best_of(score_TK: Float) -> Float:
+def best_of_scores(score_TK: Float) -> Float:
     """(T, K): all mass on the highest score, ties (1e-12) split evenly."""
     best_TK = (score_TK >= score_TK.max(axis=1, keepdims=True) - 1e-12).astype(np.float64)
     return np.asarray(best_TK / best_TK.sum(axis=1, keepdims=True))
@@ -57,10 +57,12 @@ class WeightedScore:
         """
         offline_BK = np.asarray(context_BD @ self.offline_KD.T)
         penalty = 0.0 if penalty_K is None else penalty_K
+        # At the ends one of the two counts alone, and a = 1 has no spread to draw from.
         if self.a == 1:
-            return best_of(offline_BK - penalty)
+            return best_of_scores(offline_BK - penalty)
         if self.a == 0:
             return self.online.probs(context_BD, penalty_K)
+
         mean_BK, sd_BK = self.online.posterior(context_BD)
         weighted_BK = self.a * offline_BK + (1 - self.a) * mean_BK - penalty
         return win_probability(weighted_BK, (1 - self.a) * sd_BK)

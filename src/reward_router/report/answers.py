@@ -26,7 +26,7 @@ DIRECTIONS = {
 
 
 @dataclass(frozen=True)
-class Changed:
+class ChangedAnswer:
     """One prompt and sample whose response is another after training.
 
     Gold is None where nobody knows it.
@@ -50,7 +50,7 @@ class Changed:
         return "better" if second > first else "worse" if second < first else "same"
 
 
-def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
+def changed(samples: Sequence[Json]) -> tuple[list[ChangedAnswer], int]:
     """Responses that are not what they were, and how many pairs were compared.
 
     They are of the kind that the headline is about.
@@ -64,7 +64,7 @@ def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
         if both:
             pairs = [(sides["before"][key], sides["after"][key]) for key in both]
             differing = [
-                Changed(before.get("category") or "", _text(before["prompt"]), before, after)
+                ChangedAnswer(before.get("category") or "", _text(before["prompt"]), before, after)
                 for before, after in pairs
                 if before["response"] != after["response"]
             ]
@@ -72,31 +72,33 @@ def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
     return [], 0
 
 
-def picked(candidates: Sequence[Changed]) -> list[Changed]:
+def picked(candidates: Sequence[ChangedAnswer]) -> list[ChangedAnswer]:
     """Which of them the page holds, evenly over categories and directions.
 
     They are drawn at random, but always the same ones. Those whose gold changed come first; of one
     prompt there is one sample.
     """
 
-    def turn(c: Changed) -> tuple[bool, float]:
-        return c.direction == "same", keyed.uniform(0, "eval", 0, c.id)
+    def turn(changed: ChangedAnswer) -> tuple[bool, float]:
+        return changed.direction == "same", keyed.uniform(0, "eval", 0, changed.id)
 
-    groups: defaultdict[tuple[str, str], list[Changed]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[ChangedAnswer]] = defaultdict(list)
     prompts: set[str] = set()
-    for c in sorted(candidates, key=turn):
-        group = groups[c.direction, c.category]
-        if c.id not in prompts and len(group) < EACH:
-            group.append(c)
-            prompts.add(c.id)
+    for changed in sorted(candidates, key=turn):
+        group = groups[changed.direction, changed.category]
+        has_room = len(group) < EACH
+        if changed.id not in prompts and has_room:
+            group.append(changed)
+            prompts.add(changed.id)
+
     chosen = []
     # One of each group in turn, so that the first ten already show every category.
     for place in range(EACH):
         chosen += [group[place] for group in groups.values() if place < len(group)]
-    return sorted(chosen, key=lambda c: c.direction == "same")
+    return sorted(chosen, key=lambda changed: changed.direction == "same")
 
 
-def answers(e: Evidence) -> str:
+def changed_answers(e: Evidence) -> str:
     """Ten changed responses, and a filter that brings others up."""
     candidates, compared = changed(e.samples)
     if not compared:
@@ -124,13 +126,16 @@ def answers(e: Evidence) -> str:
     )
 
 
-def _filter(shown: Sequence[Changed]) -> str:
-    categories = sorted({c.category for c in shown} - {""})
-    present = {c.direction for c in shown}
-    directions = {d: text for d, text in DIRECTIONS.items() if d in present}
+def _filter(shown: Sequence[ChangedAnswer]) -> str:
+    categories = sorted({changed.category for changed in shown} - {""})
+    present = {changed.direction for changed in shown}
+    directions = {name: text for name, text in DIRECTIONS.items() if name in present}
+
     parts = [_select("direction", "all directions", directions)]
+    # A choice of one would change nothing.
     if len(categories) > 1:
-        parts.append(_select("category", "all categories", {c: c for c in categories}))
+        parts.append(_select("category", "all categories", {name: name for name in categories}))
+
     most = min(SHOWN, len(shown))
     count = f'<span class="count">{most} of {len(shown)} shown</span>'
     return f'<div class="filter">{"".join(parts)}{count}</div>'
@@ -144,7 +149,7 @@ def _select(name: str, everything: str, options: Mapping[str, str]) -> str:
     return f'<label>{name} <select name="{name}">{first}{drawn}</select></label>'
 
 
-def _answer(c: Changed, hidden: bool) -> str:
+def _answer(c: ChangedAnswer, hidden: bool) -> str:
     marks = {"better": "\u25b2", "worse": "\u25bc", "same": "\u25a0"}
     data = f'data-category="{escape(c.category)}" data-direction="{c.direction}"'
     data += " hidden" if hidden else ""
@@ -158,13 +163,19 @@ def _answer(c: Changed, hidden: bool) -> str:
 
 def _side(when: str, row: Json) -> str:
     gold = row.get("gold")
-    checked = "" if gold is None else " \u2713 right" if gold >= 1 else " \u2717 wrong"
+    checked = ""
+    if gold is not None:
+        checked = " \u2713 right" if gold >= 1 else " \u2717 wrong"
+
     judged = ""
     if row.get("arm"):
         score = row.get("score")
-        judged = f" \u00b7 {row['arm']}" + ("" if score is None else f" scored it {score:.3g}")
+        scored = "" if score is None else f" scored it {score:.3g}"
+        judged = f" \u00b7 {row['arm']}{scored}"
+
     mark = "" if row.get("finished", True) else ' class="cut"'
-    text = escape(cut(" ".join(str(row["response"]).split()), LONG)) or "<i>(empty)</i>"
+    one_line = " ".join(str(row["response"]).split())
+    text = escape(cut(one_line, LONG)) or "<i>(empty)</i>"
     who = f'<span class="who">{when}{checked}{escape(judged)}:</span>'
     return f'<div class="side">{who} <span{mark}>{text}</span></div>'
 

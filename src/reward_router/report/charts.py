@@ -25,7 +25,7 @@ from reward_router.report.frame import (
     band,
     colour,
     cut,
-    fit,
+    frame_around,
     known,
     number_text,
     svg,
@@ -66,21 +66,27 @@ def line(
     xs = list(chain.from_iterable(x for x, _ in series.values()))
     ys = list(chain.from_iterable(y for _, y in series.values()))
     ys += chain.from_iterable(chain.from_iterable(bands.values()))
-    frame = fit(xs, ys, size=size)
+    frame = frame_around(xs, ys, size=size)
+
     marks = []
     for i, (name, (x, y)) in enumerate(series.items()):
+        # The band first, so that its own line lies over it.
         if name in bands:
             marks.append(band(frame, x, bands[name], colour(i), 0.16))
         style = (
             f'fill="none" stroke="{colour(i)}" stroke-width="2" '
             f'stroke-dasharray="{pattern(i)}" stroke-linejoin="round"'
         )
-        last = next((v for v in reversed(list(y)) if known(v)), None)
+        backwards = reversed(list(y))
+        last = next((value for value in backwards if known(value)), None)
         end = "" if last is None else f": {number_text(last, percent)} at the end"
         title = f"<title>{escape(name)}{end}</title>"
-        marks.append(f'<path d="{_path(frame, x, y)}" {style}>{title}</path>')
+        path = _path(frame, x, y)
+        marks.append(f'<path d="{path}" {style}>{title}</path>')
+
     drawn = [*axes(frame, x_label, y_label, percent), *marks]
-    return svg(frame, drawn, f"{y_label} over {x_label}") + legend(list(series))
+    chart = svg(frame, drawn, f"{y_label} over {x_label}")
+    return chart + legend(list(series))
 
 
 def shares(
@@ -93,8 +99,9 @@ def shares(
 
     Letters tell the bands from each other.
     """
-    steps = len(x) <= FEW_STEPS and all(b - a == 1 for a, b in pairwise(x))
-    if steps:
+    # A gap between steps would be a bar that is missing; an area bridges it.
+    consecutive = all(after - before == 1 for before, after in pairwise(x))
+    if len(x) <= FEW_STEPS and consecutive:
         drawn = _stacked_bars(x, share, x_label, y_label)
     else:
         drawn = _stacked_areas(x, share, x_label, y_label)
@@ -105,21 +112,26 @@ def _stacked_bars(
     x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str
 ) -> str:
     frame = Frame(min(x) - 0.5, max(x) + 0.5, 0.0, 1.0)
-    width = (frame.x(1.0) - frame.x(0.0)) * 0.86
+    # A little less than a step, so that bars stand apart.
+    step_width = frame.x(1.0) - frame.x(0.0)
+    width = step_width * 0.86
+
     marks = []
     below = [0.0] * len(x)
     for i, (name, values) in enumerate(share.items()):
+        style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}"'
         for j, value in enumerate(values):
             share_of_step = float(value)
+            # Rounding must not push the last bar out of the frame.
             top = frame.y(min(below[j] + share_of_step, 1.0))
             height = frame.y(below[j]) - top
             below[j] += share_of_step
             if height <= 0:
                 continue
+
             centre = frame.x(x[j])
             left = centre - width / 2
             hover = f"{escape(name)}: {100 * share_of_step:.0f} % at step {x[j]:g}"
-            style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}"'
             box = f'x="{left:.2f}" y="{top}" width="{width:.2f}" height="{height:.2f}"'
             marks.append(f"<rect {box} {style}><title>{hover}</title></rect>")
             # A letter needs this much room to be read.
@@ -140,29 +152,35 @@ def _stacked_areas(
     x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str
 ) -> str:
     frame = Frame(min(x), max(x), 0.0, 1.0)
+    leftmost = frame.left + 8
+    rightmost = frame.width - frame.right - 8
+
     marks = []
     letters = []
     below = [0.0] * len(x)
     for i, (name, values) in enumerate(share.items()):
-        above = [floor + float(value) for floor, value in zip(below, values, strict=True)]
+        numbers = [float(value) for value in values]
+        above = [floor + number for floor, number in zip(below, numbers, strict=True)]
         # The outline goes along the upper edge and back along the lower one.
         upper_edge = _corners(frame, x, above)
         lower_edge = _corners(frame, x, below)
         outline = " ".join([*upper_edge, *reversed(lower_edge)])
         hover = (
-            f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, "
-            f"{100 * float(values[-1]):.0f} % at the end"
+            f"{escape(name)}: {100 * numbers[0]:.0f} % at the start, "
+            f"{100 * numbers[-1]:.0f} % at the end"
         )
         style = (
             f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}" stroke-width="0.6"'
         )
         marks.append(f'<polygon points="{outline}" {style}><title>{hover}</title></polygon>')
+
         # The letter stands where the band is widest, and not at all in a thin band.
-        widest = max(range(len(x)), key=lambda j: float(values[j]))
-        if float(values[widest]) > 0.08:
+        widest = max(range(len(x)), key=lambda j: numbers[j])
+        width = numbers[widest]
+        if width > 0.08:
             centre = frame.x(x[widest])
-            letter_x = min(max(centre, frame.left + 8), frame.width - frame.right - 8)
-            middle = below[widest] + float(values[widest]) / 2
+            letter_x = min(max(centre, leftmost), rightmost)
+            middle = below[widest] + width / 2
             letters.append(_letter(letter_x, frame.y(middle) + 4, i))
         below = above
     shown = axes(frame, x_label, y_label, True, grid=False)
@@ -209,21 +227,32 @@ def heatmap(
     shade: Shade,
 ) -> str:
     """Numbers in coloured cells; an empty cell where there is none."""
-    left = min(190, 12 + 7 * max((len(cut(r, 26)) for r in rows), default=1))
-    top = min(150, 24 + 4 * max((len(c) for c in columns), default=1))
+    # Seven pixels are a character's width, and a name of a column is slanted.
+    longest_row = max((len(cut(name, 26)) for name in rows), default=1)
+    longest_column = max((len(name) for name in columns), default=1)
+    left = min(190, 12 + 7 * longest_row)
+    top = min(150, 24 + 4 * longest_column)
     cell = max(28, min(58, (620 - left) // max(1, len(columns))))
+
     # The slanted names of the columns reach further to the right than their cells.
-    ends = [cell * (j + 0.5) + 5.2 * len(cut(c, 34)) for j, c in enumerate(columns)]
-    width = left + round(max([cell * len(columns) + 8, *ends])) + 4
+    ends = []
+    marks = []
+    for j, name in enumerate(columns):
+        middle = cell * (j + 0.5)
+        ends.append(middle + 5.2 * len(cut(name, 34)))
+        marks.append(_slanted(left + middle, top - 6, name))
+    inner = max([cell * len(columns) + 8, *ends])
+    width = left + round(inner) + 4
     frame = Frame(0, 1, 0, 1, width, top + 24 * len(rows) + 6)
-    marks = [_slanted(left + cell * (j + 0.5), top - 6, c) for j, c in enumerate(columns)]
+
     for i, row in enumerate(rows):
         y = top + 24 * i
         place = f'x="{left - 6}" y="{y + 16}" text-anchor="end"'
         marks.append(f'<text {place} class="small">{escape(cut(row, 26))}</text>')
         for j, (column, value) in enumerate(zip(columns, values[i], strict=True)):
             box = (left + cell * j, y, cell)
-            marks.append(_cell(box, value, shade, j in shade.few, f"{row}, {column}"))
+            is_few = j in shade.few
+            marks.append(_cell(box, value, shade, is_few, f"{row}, {column}"))
     return svg(frame, marks, "heat map")
 
 
@@ -301,10 +330,11 @@ def scatter(
         log_x: whether the x axis is logarithmic.
         curves: lines behind the points, in the colour of the group of that name.
     """
-    groups = list(dict.fromkeys(p.group for p in points))
+    groups = list(dict.fromkeys(point.group for point in points))
     curves = curves or {}
     frame = _scatter_frame(points, curves, log_x)
     shown = axes(frame, x_label, y_label, True)
+
     lines = []
     for name, (x, y) in curves.items():
         # Labels keep off the curves, so their places in pixels are kept.
@@ -314,16 +344,20 @@ def scatter(
         style = f'fill="none" stroke="{ink}" stroke-width="2" stroke-opacity="0.6"'
         title = f"<title>{escape(name)}, over all prices</title>"
         shown.append(f'<path d="{_path(frame, x, y)}" {style}>{title}</path>')
+
     # Points closer than 30 pixels share one column of labels.
     clusters: dict[int, list[Point]] = {}
-    for p in points:
-        clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
+    for point in points:
+        column = round(frame.x(point.x) / 30)
+        clusters.setdefault(column, []).append(point)
+
+    # Small clusters first: their labels can hardly move, those of large ones can.
     taken: list[Spot] = []
     for cluster in sorted(clusters.values(), key=len):
-        for p in cluster:
-            shown += _mark(frame, p, groups.index(p.group), True)
-        named = [p for p in cluster if p.named]
-        highest_first = sorted(named, key=lambda p: -p.y)
+        for point in cluster:
+            shown += _mark(frame, point, groups.index(point.group), True)
+        named = [point for point in cluster if point.named]
+        highest_first = sorted(named, key=lambda point: -point.y)
         shown += _labels(frame, highest_first[:LABELLED], taken, lines)
     drawn = svg(frame, shown, f"{y_label} against {x_label}")
     return drawn + legend(groups, shaped=True)
@@ -331,28 +365,38 @@ def scatter(
 
 def _scatter_frame(points: Sequence[Point], curves: Mapping[str, Series], log_x: bool) -> Frame:
     """The frame that holds points, their intervals and the curves, with room at both sides."""
-    xs = [p.x for p in points]
-    ys = list(chain.from_iterable((p.low, p.high) for p in points))
+    xs = [point.x for point in points]
+    ys: list[float] = []
+    for point in points:
+        ys += [point.low, point.high]
     for curve_x, curve_y in curves.values():
         xs += map(float, curve_x)
         ys += map(float, curve_y)
+
+    low = min(xs)
+    high = max(xs)
     if log_x:
-        shown_x = [min(xs) / 1.1, max(xs)]
+        shown_x = [low / 1.1, high]
     else:
-        room = 0.05 * (max(xs) - min(xs))
-        shown_x = [*xs, min(xs) - room, max(xs) + room]
-    return fit(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
+        room = 0.05 * (high - low)
+        shown_x = [*xs, low - room, high + room]
+    # The labels stand on the right.
+    size = {"width": 1120, "height": 480, "right": 190}
+    return frame_around(shown_x, ys, log_x, size)
 
 
 def _mark(frame: Frame, p: Point, index: int, percent: bool) -> list[str]:
-    text = (number_text(v, percent) for v in (p.y, p.low, p.high))
-    hover = "{}: {} [{}, {}] at {:.3g}".format(escape(p.label), *text, p.x)
+    value = number_text(p.y, percent)
+    low = number_text(p.low, percent)
+    high = number_text(p.high, percent)
+    hover = f"{escape(p.label)}: {value} [{low}, {high}] at {p.x:.3g}"
+
     x = frame.x(p.x)
     ends = f'x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}"'
-    return [
-        f'<line {ends} stroke="{colour(index)}" stroke-opacity="0.3" stroke-width="1.5"/>',
-        shape(x, frame.y(p.y), index, hover),
-    ]
+    stroke = f'stroke="{colour(index)}" stroke-opacity="0.3" stroke-width="1.5"'
+    interval = f"<line {ends} {stroke}/>"
+    # The interval first, so that its point lies over it.
+    return [interval, shape(x, frame.y(p.y), index, hover)]
 
 
 def shape(x: float, y: float, index: int, hover: str = "") -> str:
@@ -385,19 +429,22 @@ def _labels(
     They are pushed down past ``taken`` ones and off the ``lines``.
     """
     out: list[str] = []
-    text_x = max((frame.x(p.x) for p in points), default=0.0) + 30
-    for p in points:
-        y = frame.y(p.y) + 4
-        end = text_x + 7 * len(cut(p.label, 28))
+    furthest = max((frame.x(point.x) for point in points), default=0.0)
+    text_x = furthest + 30
+    for point in points:
+        text = cut(point.label, 28)
+        point_y = frame.y(point.y)
+        y = point_y + 4
+        end = text_x + 7 * len(text)
         # Down a pixel at a time: below the last label and the last curve there is always room.
         while _is_taken(text_x, y, taken) or _crossed(lines, text_x, end, y):
             y += 1
         taken.append((text_x, y))
-        x = round(frame.x(p.x) + 5, 2)
-        ends = f'x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}"'
-        text = escape(cut(p.label, 28))
+
+        x = round(frame.x(point.x) + 5, 2)
+        ends = f'x1="{x}" x2="{text_x - 3}" y1="{point_y}" y2="{y - 4:.1f}"'
         out.append(f'<line {ends} stroke="{PALE}"/>')
-        out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{text}</text>')
+        out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(text)}</text>')
     return out
 
 
@@ -414,13 +461,18 @@ def _crossed(lines: Sequence[Sequence[Spot]], left: float, right: float, y: floa
 def _through(line: Sequence[Spot], left: float, right: float, top: float, bottom: float) -> bool:
     """Whether a line of points (pixels) passes through a box."""
     for (x0, y0), (x1, y1) in pairwise(sorted(line)):
-        if x1 >= left and x0 <= right:
-            run = (x1 - x0) or 1.0
-            # The heights at which the segment enters and leaves the box's columns.
-            enters = y0 + (y1 - y0) * (max(left, x0) - x0) / run
-            leaves = y0 + (y1 - y0) * (min(right, x1) - x0) / run
-            if min(enters, leaves) <= bottom and max(enters, leaves) >= top:
-                return True
+        if x1 < left or x0 > right:
+            continue
+        # A segment straight up has no slope; any number will do where it enters and leaves at once.
+        run = (x1 - x0) or 1.0
+        rise = y1 - y0
+        # The heights at which the segment enters and leaves the box's columns.
+        enters = y0 + rise * (max(left, x0) - x0) / run
+        leaves = y0 + rise * (min(right, x1) - x0) / run
+        highest = min(enters, leaves)
+        lowest = max(enters, leaves)
+        if highest <= bottom and lowest >= top:
+            return True
     return False
 
 
@@ -433,28 +485,37 @@ def bars(
     """Horizontal bars from zero, with the value beside each and an interval where there is one."""
     intervals = intervals or {}
     ends = [*values.values(), *chain.from_iterable(intervals.values()), 0.0]
-    left = min(240, 16 + 7 * max((len(n) for n in values), default=1))
+    longest_name = max((len(name) for name in values), default=1)
+    left = min(240, 16 + 7 * longest_name)
     size = replace(Frame(min(ends), max(ends) or 1.0, 0, 1), height=24 * len(values) + 28)
     frame = replace(size, left=left, right=84, top=4, bottom=22)
-    marks = []
+
     zero = frame.x(0.0)
+    marks = []
     for i, (name, value) in enumerate(values.items()):
         y = frame.top + 24 * i
         x = frame.x(value)
         low, high = intervals.get(name, (value, value))
         text = number_text(value, percent)
+
         label = escape(cut(name, 34))
         place = f'x="{left - 8}" y="{y + 16}" text-anchor="end"'
         marks.append(f'<text {place} class="small">{label}</text>')
+
+        # Half a pixel at least: a bar of nothing would look like a value that is missing.
         width = max(abs(x - zero), 0.5)
         box = f'x="{min(zero, x)}" y="{y + 4}" width="{width:.2f}" height="16" rx="2"'
         hover = f"<title>{escape(name)}: {text}</title>"
         marks.append(f'<rect {box} fill="{colour(0)}" fill-opacity="0.8">{hover}</rect>')
+
         if name in intervals:
             span = f'x1="{frame.x(low)}" x2="{frame.x(high)}" y1="{y + 12}" y2="{y + 12}"'
             marks.append(f'<line {span} stroke="{INK}" stroke-width="1.5"/>')
+
+        # Behind whatever reaches further, the bar or its interval.
         text_x = max(x, frame.x(high)) + 6
         marks.append(f'<text x="{text_x}" y="{y + 16}" class="small">{text}</text>')
+
     ends_of_zero = f'x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - frame.bottom}"'
     marks.append(f'<line {ends_of_zero} stroke="{FAINT}"/>')
     return svg(frame, [*marks, axis_title(frame, y_label)], y_label)

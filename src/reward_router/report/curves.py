@@ -108,24 +108,32 @@ def training(e: Evidence) -> str:
 
 
 def _drawn(e: Evidence, curve: Curve) -> str:
-    points = [(r["step"] + 1, v) for r in e.records if (v := curve.value(r)) is not None]
+    points = []
+    for record in e.records:
+        value = curve.value(record)
+        if value is not None:
+            points.append((record["step"] + 1, value))
     if not points:
         return ""
+
     window = max(1, min(len(points) // 8, 50))
     mean = trailing([y for _, y in points], window)
-    kept = thin([(x, y, m) for (x, y), m in zip(points, mean, strict=True)])
-    x, y, m = (list(column) for column in zip(*kept, strict=True))
+    # Thinned after the mean was taken, so that it is one of all steps.
+    all_three = [(x, y, m) for (x, y), m in zip(points, mean, strict=True)]
+    x, y, m = (list(column) for column in zip(*thin(all_three), strict=True))
     chart = trend((x, y), m, "training step", curve.axis, percent=curve.share)
     return figure(curve.heading, curve.caption, chart)
 
 
-def lengths(e: Evidence) -> tuple[float, float] | None:
+def length_change(e: Evidence) -> tuple[float, float] | None:
     """Mean words of a response in the first and in the last quarter of the run.
 
     None before there are four steps.
     """
-    words = [float(r["words"]) for r in e.records if r.get("words") is not None]
+    words = [float(record["words"]) for record in e.records if record.get("words") is not None]
     quarter = len(words) // 4
     if not quarter:
         return None
-    return sum(words[:quarter]) / quarter, sum(words[-quarter:]) / quarter
+    first = sum(words[:quarter]) / quarter
+    last = sum(words[-quarter:]) / quarter
+    return first, last

@@ -19,7 +19,7 @@ from reward_router.report.frame import (
     band,
     colour,
     cut,
-    fit,
+    frame_around,
     known,
     number_text,
     svg,
@@ -32,14 +32,18 @@ def trend(
     points: Series, mean: Sequence[float], x_label: str, y_label: str, percent: bool = False
 ) -> str:
     """Single values as dots, their smoothed course as a line; a third of the page wide."""
-    frame = fit(*points, size=SMALL)
-    faint = 0.9 if len(mean) < 16 else 0.35
-    style = f'r="2.8" fill="{colour(0)}" fill-opacity="{faint}"'
+    frame = frame_around(*points, size=SMALL)
+    # Few dots may be strong; many would hide the line.
+    strength = 0.9 if len(mean) < 16 else 0.35
+    style = f'r="2.8" fill="{colour(0)}" fill-opacity="{strength}"'
+
     marks = []
     for x, y in zip(*points, strict=True):
         title = f"<title>{number_text(y, percent)} at {x:g}</title>"
         marks.append(f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" {style}>{title}</circle>')
-    course = _line(frame, (points[0], mean), colour(0), 2.2)
+    x_values = points[0]
+    course = _line(frame, (x_values, mean), colour(0), 2.2)
+
     drawn = [*axes(frame, x_label, "", percent), *marks, course]
     return svg(frame, drawn, f"{y_label} over {x_label}")
 
@@ -50,33 +54,41 @@ def ranked(points: Sequence[Point], colours: Sequence[str], x_label: str, y_labe
     Every label stands to the right, with a thin line to its point. ``colours``: the order of the
     points' groups that gives their colours.
     """
-    ys = [*chain.from_iterable((p.low, p.high) for p in points), 0.5]
-    around = fit([p.x for p in points], ys, size={"width": 760, "height": 330, "right": 190})
+    ys = [0.5]
+    for point in points:
+        ys += [point.low, point.high]
+    size = {"width": 760, "height": 330, "right": 190}
+    around = frame_around([point.x for point in points], ys, size=size)
     pad = 0.04 * (around.high_x - around.low_x)
     frame = replace(around, low_x=around.low_x - pad, high_x=around.high_x + pad)
+
     edge = frame.width - frame.right
     chance = frame.y(0.5)
     marks = axes(frame, x_label, y_label, True)
     across = f'x1="{frame.left}" x2="{edge}" y1="{chance}" y2="{chance}"'
     marks.append(f'<line {across} stroke="{FAINT}" stroke-dasharray="5 4"/>')
+
     label_y = float(frame.top)
-    for p in sorted(points, key=lambda p: -p.y):
+    for p in sorted(points, key=lambda point: -point.y):
         x = frame.x(p.x)
         y = frame.y(p.y)
-        ink = colour(colours.index(p.group))
+        group = colours.index(p.group)
+        ink = colour(group)
         # Labels never cover each other: each stands at least 14 pixels below the one before.
         label_y = max(label_y + 14, y)
+
         value = number_text(p.y, True)
         low = number_text(p.low, True)
         high = number_text(p.high, True)
         hover = f"{escape(p.label)}: {value} [{low}, {high}] at {p.x:.3g}"
         ends = f'x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}"'
         lead = f"{x},{y} {edge},{label_y - 4} {edge + 8},{label_y - 4}"
+        text = escape(cut(p.label, 27))
         marks += [
             f'<line {ends} stroke="{ink}" stroke-opacity="0.5" stroke-width="1.6"/>',
             f'<polyline points="{lead}" fill="none" stroke="{ink}" stroke-opacity="0.3"/>',
-            shape(x, y, colours.index(p.group), hover),
-            f'<text x="{edge + 12}" y="{label_y}" class="small">{escape(cut(p.label, 27))}</text>',
+            shape(x, y, group, hover),
+            f'<text x="{edge + 12}" y="{label_y}" class="small">{text}</text>',
         ]
     return svg(frame, marks, f"{y_label} against {x_label}")
 
@@ -86,7 +98,7 @@ Band = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Panel:
+class DotPanel:
     """One small chart: a line, and what goes with it.
 
     Args:
@@ -103,32 +115,37 @@ class Panel:
 
 
 def panels(
-    charts: Mapping[str, Panel], x_label: str, y_label: str, within: Sequence[float] = ()
+    charts: Mapping[str, DotPanel], x_label: str, y_label: str, within: Sequence[float] = ()
 ) -> str:
     """One small chart a name, all on the same axes, with the other lines in grey behind.
 
     ``within``: values that the y axis shows in any case.
     """
     frame = _common_frame(list(charts.values()), within)
+    # Every panel shows the others' lines, so each is drawn in grey once.
     grey = {name: _line(frame, panel.line, PALE, 1.0) for name, panel in charts.items()}
+
     drawn = []
     for i, (name, panel) in enumerate(charts.items()):
+        ink = colour(i)
         marks = axes(frame, x_label, y_label, False)
         marks += [mark for other, mark in grey.items() if other != name]
         if panel.band is not None:
-            marks.append(band(frame, panel.line[0], panel.band, colour(i), 0.2))
-        style = f'r="2.6" fill="{colour(i)}" fill-opacity="0.3"'
+            x_values = panel.line[0]
+            marks.append(band(frame, x_values, panel.band, ink, 0.2))
+
+        style = f'r="2.6" fill="{ink}" fill-opacity="0.3"'
         for x, y in zip(*panel.dots, strict=True):
             if known(y):
                 marks.append(f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" {style}/>')
         # Last, so that the line lies over its dots and the other panels' lines.
-        marks.append(_line(frame, panel.line, colour(i), 2.2))
+        marks.append(_line(frame, panel.line, ink, 2.2))
         marks.append(_title(name, panel.note))
         drawn.append(svg(frame, marks, f"{name}: {y_label} over {x_label}"))
     return f'<div class="panels">{"".join(drawn)}</div>'
 
 
-def _common_frame(charts: Sequence[Panel], within: Sequence[float]) -> Frame:
+def _common_frame(charts: Sequence[DotPanel], within: Sequence[float]) -> Frame:
     """The frame that holds every panel's points.
 
     Bands may reach out of it where ``within`` is given.
@@ -141,7 +158,7 @@ def _common_frame(charts: Sequence[Panel], within: Sequence[float]) -> Frame:
         ys += [*panel.line[1], *panel.dots[1]]
         if panel.band is not None:
             bands += chain.from_iterable(panel.band)
-    whole = fit(xs, ys + bands)
+    whole = frame_around(xs, ys + bands)
     low = min(ys, default=0.0) if within else whole.low_y
     high = max(ys, default=1.0) if within else whole.high_y
     return Frame(
@@ -159,7 +176,12 @@ def _title(name: str, note: str) -> str:
 
 
 def _line(frame: Frame, points: Series, ink: str, width: float) -> str:
-    spots = [(frame.x(x), frame.y(y)) for x, y in zip(*points, strict=True) if known(y)]
+    spots = []
+    for x, y in zip(*points, strict=True):
+        if known(y):
+            spots.append((frame.x(x), frame.y(y)))
+
+    # A line through a single point would not be seen.
     if len(spots) == 1:
         x, y = spots[0]
         return f'<circle cx="{x}" cy="{y}" r="{1.4 * width}" fill="{ink}"/>'

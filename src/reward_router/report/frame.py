@@ -44,17 +44,24 @@ class Frame:
     def x(self, value: float) -> float:
         """Pixel of a data x."""
         start = self._u(self.low_x)
+        # A frame of one value has no span; any will do, since its share is 0.
         span = (self._u(self.high_x) - start) or 1.0
         share = (self._u(value) - start) / span
+
         room = self.width - self.left - self.right
-        return round(self.left + share * room, 2)
+        pixel = self.left + share * room
+        return round(pixel, 2)
 
     def y(self, value: float) -> float:
         """Pixel of a data y (upwards)."""
         span = (self.high_y - self.low_y) or 1.0
         share = (value - self.low_y) / span
+
+        # Pixels count downwards.
         room = self.height - self.top - self.bottom
-        return round(self.height - self.bottom - share * room, 2)
+        foot = self.height - self.bottom
+        pixel = foot - share * room
+        return round(pixel, 2)
 
     def _u(self, value: float) -> float:
         """An x on the scale of the axis."""
@@ -79,16 +86,18 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         return [low]
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
-    # A thousandth less, so that rounding does not skip a step that fits exactly.
     round_steps = [multiple * power for multiple in (1, 2, 5, 10)]
-    step = next(round_step for round_step in round_steps if round_step >= raw * 0.999)
+    # A thousandth less, so that rounding does not skip a step that fits exactly.
+    least = raw * 0.999
+    step = next(round_step for round_step in round_steps if round_step >= least)
+
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     # Adding 0.0 makes a -0.0 plain.
     return [round(k * step, 12) + 0.0 for k in range(first, last + 1)]
 
 
-def fit(
+def frame_around(
     xs: Sequence[Number],
     ys: Sequence[Number],
     log_x: bool = False,
@@ -100,13 +109,16 @@ def fit(
     """
     known_x = [float(x) for x in xs if known(x)] or [0.0]
     known_y = [float(y) for y in ys if known(y)] or [0.0]
+
     low = min(known_y)
     high = max(known_y)
     # A constant has no spread to take a share of, and zeros not even a size.
     pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
+
     low_x = min(known_x)
     high_x = max(known_x)
-    if high_x == low_x:
+    is_point = high_x == low_x
+    if is_point:
         high_x = low_x * 2 if log_x and low_x > 0 else low_x + 1
     if log_x:
         low_x = low_x / 1.15
@@ -145,16 +157,20 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
 
 
 def _x_ticks(frame: Frame) -> list[float]:
+    low = frame.low_x
+    high = frame.high_x
     if not frame.log_x:
         # Steps and other counts have no fractions between them.
-        both_whole = frame.low_x % 1 == 0 and frame.high_x % 1 == 0
-        counts = both_whole and frame.high_x - frame.low_x >= 2
-        marks = ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4)
-        return [x for x in marks if not counts or x % 1 == 0]
-    first = math.floor(math.log10(frame.low_x))
-    last = math.ceil(math.log10(frame.high_x))
-    candidates = [m * 10.0**p for p, m in product(range(first, last + 1), (1, 2, 5))]
-    return [c for c in candidates if frame.low_x <= c <= frame.high_x]
+        both_whole = low % 1 == 0 and high % 1 == 0
+        counts = both_whole and high - low >= 2
+        most = 6 if frame.width > THIRD else 4
+        return [x for x in ticks(low, high, most) if not counts or x % 1 == 0]
+
+    first = math.floor(math.log10(low))
+    last = math.ceil(math.log10(high))
+    powers = range(first, last + 1)
+    candidates = [factor * 10.0**power for power, factor in product(powers, (1, 2, 5))]
+    return [x for x in candidates if low <= x <= high]
 
 
 def axis_title(frame: Frame, text: str) -> str:

@@ -81,7 +81,7 @@ class Evidence:
         return all(by is By.ROUTER for by in self.decisions.by)
 
 
-def read(folder: Path) -> Evidence:
+def read_evidence(folder: Path) -> Evidence:
     """The evidence in ``folder``, of a run that ended or of one at its last checkpoint.
 
     InputError where it holds neither, LedgerError where its ledger cannot be read.
@@ -188,7 +188,7 @@ def rolling_shares(
     return shares
 
 
-def places(decisions: Decisions) -> list[float]:
+def steps_of_decisions(decisions: Decisions) -> list[float]:
     """Where each decision stands on an axis of steps that counts from 1.
 
     Those of one step are spread around it.
@@ -210,10 +210,15 @@ def gold_orders(evidence: Evidence) -> Float:
     NaN where it is not known.
     """
     labels = evidence.labels
-    label_rows = zip(labels.unit, labels.step, labels.value, strict=True)
-    orders = {(unit, int(step)): value for unit, step, value in label_rows}
-    decided = zip(evidence.decisions.unit, evidence.decisions.step, strict=True)
-    return np.array([orders.get((unit, int(step)), NAN) for unit, step in decided], np.float64)
+    orders = {}
+    for unit, step, value in zip(labels.unit, labels.step, labels.value, strict=True):
+        orders[unit, int(step)] = value
+
+    # A unit's id comes again in other steps, so both name the decision.
+    decisions = evidence.decisions
+    decided = zip(decisions.unit, decisions.step, strict=True)
+    shares = [orders.get((unit, int(step)), NAN) for unit, step in decided]
+    return np.array(shares, np.float64)
 
 
 @dataclass(frozen=True)
@@ -233,29 +238,33 @@ class Agreement:
     responses: int
 
 
-def agreement(calls: Calls) -> Agreement:
+def agreement_within_prompts(calls: Calls) -> Agreement:
     """Agreement within prompts over the responses that two or more arms scored.
 
     Those are audits and ensembles. Counting every pair in both orders, the share ordered alike
     equals the F1 of «the first is better» between two arms. O(responses * N * K^2).
     """
-    k = len(calls.arms)
-    both_KK = np.zeros((k, k))
-    dot_KK = np.zeros((k, k))
-    seen_K = np.zeros(k)
-    ordered_K = np.zeros(k)
+    n_arms = len(calls.arms)
+    both_KK = np.zeros((n_arms, n_arms))
+    dot_KK = np.zeros((n_arms, n_arms))
+    seen_K = np.zeros(n_arms)
+    ordered_K = np.zeros(n_arms)
     responses = 0
     for scores_KN in _shared(calls):
+        # Every pair of the prompt's responses once: 1, -1, or 0 for a tie or without a score.
         i, j = np.triu_indices(scores_KN.shape[1], 1)
         sign_KP = np.sign(scores_KN[:, i] - scores_KN[:, j])
         scored_KP = np.isfinite(sign_KP)
         order_KP = np.where(scored_KP, sign_KP, 0.0)
         ordered_KP = np.abs(order_KP)
+
         both_KK += ordered_KP @ ordered_KP.T
         dot_KK += order_KP @ order_KP.T
         seen_K += scored_KP.sum(axis=1)
         ordered_K += ordered_KP.sum(axis=1)
-        responses += int((np.isfinite(scores_KN).sum(axis=0) > 1).sum())
+        arms_N = np.isfinite(scores_KN).sum(axis=0)
+        responses += int((arms_N > 1).sum())
+
     # The dot product counts pairs alike less pairs contrary, of all that both order.
     with np.errstate(invalid="ignore", divide="ignore"):
         alike_KK = np.where(both_KK > 0, (both_KK + dot_KK) / (2 * both_KK), np.nan)
@@ -270,18 +279,25 @@ def _shared(calls: Calls) -> list[Float]:
     """
     groups: defaultdict[tuple[int, str], dict[tuple[int, str], float]] = defaultdict(dict)
     for i in _several(calls):
-        if calls.status[i] in JUDGED and np.isfinite(calls.score[i]):
-            prompt = int(calls.decision[i]), calls.response[i].rpartition("/")[0]
-            groups[prompt][int(calls.arm[i]), calls.response[i]] = float(calls.score[i])
-    out = []
+        score = float(calls.score[i])
+        if calls.status[i] in JUDGED and math.isfinite(score):
+            response = calls.response[i]
+            # A response's id is its prompt's with a number behind the last slash.
+            prompt, _, _ = response.rpartition("/")
+            cells = groups[int(calls.decision[i]), prompt]
+            cells[int(calls.arm[i]), response] = score
+
+    tables = []
     for cells in groups.values():
+        arms = {arm for arm, _ in cells}
+        if len(arms) < 2:
+            continue
         names = sorted({response for _, response in cells})
-        if len({arm for arm, _ in cells}) > 1:
-            scores_KN = np.full((len(calls.arms), len(names)), np.nan)
-            for (arm, response), score in cells.items():
-                scores_KN[arm, names.index(response)] = score
-            out.append(scores_KN)
-    return out
+        scores_KN = np.full((len(calls.arms), len(names)), np.nan)
+        for (arm, response), score in cells.items():
+            scores_KN[arm, names.index(response)] = score
+        tables.append(scores_KN)
+    return tables
 
 
 def _several(calls: Calls) -> list[int]:

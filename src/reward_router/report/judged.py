@@ -12,14 +12,14 @@ import numpy as np
 
 from reward_router.kinds import PAYOFFS, ROUTERS
 from reward_router.report import charts, marks
-from reward_router.report.dots import Panel, panels
+from reward_router.report.dots import DotPanel, panels
 from reward_router.report.frame import FAINT, colour, cut
 from reward_router.report.gather import (
     Evidence,
     Json,
-    agreement,
-    places,
+    agreement_within_prompts,
     rolling_shares,
+    steps_of_decisions,
     thin,
     trailing,
 )
@@ -32,12 +32,12 @@ DOTS = 250
 STEP = "training step"
 
 
-def whole(share: float) -> str:
+def whole_percent(share: float) -> str:
     """A share in whole per cent, as people write it."""
     return percent(share, 0)
 
 
-def shares(e: Evidence) -> str:
+def arm_shares(e: Evidence) -> str:
     """Arm share over time, share per category, and, where they say more, the probabilities."""
     if e.ensemble:
         return note(
@@ -87,22 +87,31 @@ def _probabilities(e: Evidence) -> str:
 
 def _over_time(e: Evidence, course: Course, title: str, more: str = "") -> str:
     key = course.key
-    rows = [(r["step"] + 1, r[key]) for r in e.records if r.get(key) and any(r[key].values())]
+    rows = []
+    for record in e.records:
+        values = record.get(key)
+        if values and any(values.values()):
+            rows.append((record["step"] + 1, values))
     if not rows:
         return "" if key == "probs" else note("No step was logged.")
+
+    # Few steps are bars, each its own; many are smoothed over a twelfth of them.
     few = len(rows) <= charts.FEW_STEPS
     window = 1 if few else max(1, min(round(len(rows) / 12), 50))
-    share = rolling_shares([row for _, row in rows], e.arms, window)
+    share = rolling_shares([values for _, values in rows], e.arms, window)
+
     drawn_rows = thin(range(len(rows)))
     x = [rows[i][0] for i in drawn_rows]
     drawn = {}
-    for arm, values in share.items():
-        drawn[arm] = [values[i] for i in drawn_rows]
+    for arm, arm_shares_over_time in share.items():
+        drawn[arm] = [arm_shares_over_time[i] for i in drawn_rows]
+
     over = f"over the last {window} steps" if window > 1 else "of each step"
     caption = (
         f"{course.what}, {over}. A share that grows is an arm the router came to prefer.{more}"
     )
-    return figure(title, caption, charts.shares(x, drawn, STEP, course.y_label), "half")
+    chart = charts.shares(x, drawn, STEP, course.y_label)
+    return figure(title, caption, chart, "half")
 
 
 def judged_share(summary: Json, arm: str, category: str | None = None) -> float | None:
@@ -156,7 +165,7 @@ def _by_category(e: Evidence, arm: str, names: Sequence[str]) -> list[float | No
     return [judged_share(e.summary, arm, name) for name in names]
 
 
-def payoffs(e: Evidence) -> str:
+def payoffs_section(e: Evidence) -> str:
     """Mean payoff of each arm with its interval; over time, scaled and raw, folded away."""
     d = e.decisions
     name = e.summary["payoff"]
@@ -186,61 +195,73 @@ def payoffs(e: Evidence) -> str:
         )
         saturated = e.summary.get("saturated")
         if saturated is not None:
-            what += f" {whole(saturated)} of them were clipped at 0 or 1 by the scaling."
+            what += f" {whole_percent(saturated)} of them were clipped at 0 or 1 by the scaling."
         parts.append(folded("Raw payoffs over time", note(what) + raw))
     return "".join(parts)
 
 
 def _mean_payoffs(e: Evidence) -> str:
-    d = e.decisions
+    decisions = e.decisions
     scale = marks.Scale(0.0, 1.0)
+    is_paid_B = np.isfinite(decisions.payoff)
     rows = []
     classes = []
-    for k, (arm, its_B) in enumerate(d.deciders().items()):
-        values = d.payoff[its_B & np.isfinite(d.payoff)]
+    for k, (arm, its_B) in enumerate(decisions.deciders().items()):
+        values = decisions.payoff[its_B & is_paid_B]
         n = len(values)
         if not n and e.ensemble:
             continue  # the ensemble decided, never an arm
+
         few = n < FEW
-        ends = mean_interval(values)
+        ends = payoff_interval(values)
         mark = ""
+        mean = "-"
         if n:
             ink = FAINT if few else colour(k)
             mark = marks.value(scale, float(values.mean()), ends, ink=ink, what=arm)
-        span = "too few to tell" if few or ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
-        mean = f"{values.mean():.2f}" if n else "-"
-        rows.append([marks.named(cut(arm, 40), colour(k)), f"{n:,}", mean, span, mark])
+            mean = f"{values.mean():.2f}"
+        span = "too few to tell"
+        if not few and ends is not None:
+            span = f"{ends[0]:.2f} to {ends[1]:.2f}"
+        name = marks.coloured_name(cut(arm, 40), colour(k))
+        rows.append([name, f"{n:,}", mean, span, mark])
         classes.append("dim" if few else "")
+
     header = ["arm", "payoffs", "mean", "95 % interval", marks.head(scale, "mean payoff, 0 to 1")]
     return table(header, rows, 1, classes) if rows else ""
 
 
-def mean_interval(values: Float) -> tuple[float, float] | None:
+def payoff_interval(values: Float) -> tuple[float, float] | None:
     """A 95 % interval of the mean of values in [0, 1], by their spread; None for fewer than two.
 
     It takes them for independent.
     """
-    if len(values) < 2:
+    n_payoffs = len(values)
+    if n_payoffs < 2:
         return None
-    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
     mean = float(values.mean())
+    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(n_payoffs)
+    # No payoff lies outside of [0, 1], so no mean does.
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[float] = ()) -> str:
-    step_B = np.array(places(e.decisions))
-    drawn: dict[str, Panel] = {}
+    step_B = np.array(steps_of_decisions(e.decisions))
+    drawn: dict[str, DotPanel] = {}
     for arm, its_B in e.decisions.deciders().items():
         mine = np.flatnonzero(its_B & np.isfinite(value_B))
         if e.ensemble and not len(mine):
             continue  # the ensemble decided, never an arm
         x = step_B[mine].tolist()
         y = value_B[mine].tolist()
-        drawn[arm] = Panel(
-            line=(thin(x), thin(trailing(y, SMOOTH))),
-            dots=(thin(x, DOTS), thin(y, DOTS)),
-            note=f"mean {math.fsum(y) / len(y):.3g}, n {len(y):,}" if y else "none",
-        )
+        note_text = "none"
+        if y:
+            mean = math.fsum(y) / len(y)
+            note_text = f"mean {mean:.3g}, n {len(y):,}"
+        # Smoothed before it is thinned, so that the line is one of all payoffs.
+        course = (thin(x), thin(trailing(y, SMOOTH)))
+        drawn[arm] = DotPanel(line=course, dots=(thin(x, DOTS), thin(y, DOTS)), note=note_text)
+
     if not any(panel.line[0] for panel in drawn.values()):
         return ""
     return panels(drawn, STEP, y_label, within)
@@ -268,7 +289,7 @@ def posterior(e: Evidence) -> str:
         low = [max(0.0, m - h) for m, h in zip(mean, half, strict=True)]
         high = [min(1.0, m + h) for m, h in zip(mean, half, strict=True)]
         last = f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f} at the end"
-        drawn[arm] = Panel((steps, mean), band=(low, high), note=last)
+        drawn[arm] = DotPanel((steps, mean), band=(low, high), note=last)
         rows.append(_belief(scale, arm, e.arms.index(arm), mean, half))
     what = (
         "The payoff the router expects of each arm for the mean prompt of the last step "
@@ -304,7 +325,7 @@ def _belief(
     mark = marks.value(scale, last, ends, start, ink=colour(index), what=words)
     first = "-" if math.isnan(mean[0]) else f"{mean[0]:.2f} \u00b1 {half[0]:.2f}"
     return [
-        marks.named(cut(arm, 40), colour(index)),
+        marks.coloured_name(cut(arm, 40), colour(index)),
         first,
         f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f}",
         mark,
@@ -331,7 +352,7 @@ def _moments(record: Json, arm: str) -> tuple[float, float]:
 
 def agree(e: Evidence) -> str:
     """Agreement of the arms on responses that several scored; nothing where none were."""
-    measured = agreement(e.calls)
+    measured = agreement_within_prompts(e.calls)
     if not measured.responses:
         return ""
     scoring = np.flatnonzero(np.isfinite(measured.ordered_K)).tolist()
@@ -373,6 +394,8 @@ def _alike(alike_KK: Float, k: int, others: Sequence[int]) -> list[float | None]
 def _pairs(pairs_KK: list[list[int]], arms: list[str]) -> str:
     rows = []
     for i, (arm, row) in enumerate(zip(arms, pairs_KK, strict=True)):
-        cells = [str(n) if i != j else "" for j, n in enumerate(row)]
+        # An arm always agrees with itself: its cell says nothing.
+        cells = [str(pairs) if i != j else "" for j, pairs in enumerate(row)]
         rows.append([cut(arm, 40), *cells])
-    return table(["", *(cut(a, 16) for a in arms)], rows)
+    short_names = [cut(arm, 16) for arm in arms]
+    return table(["", *short_names], rows)

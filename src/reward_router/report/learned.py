@@ -26,7 +26,7 @@ BETTER = "var(--better)"
 WORSE = "var(--worse)"
 
 
-def gold(e: Evidence) -> str:
+def gold_by_category(e: Evidence) -> str:
     """Gold before and after per category, on the held-out and on the test prompts.
 
     The first table is open.
@@ -35,13 +35,18 @@ def gold(e: Evidence) -> str:
     if not tables:
         absent = "Not measured: no held-out prompts that come with a rule to check answers by."
         return "" if e.running else note(absent)
+
     (title, first), *others = tables
     parts = [_gold(first, title)]
-    parts += [folded(title[0].upper() + title[1:], _gold(rows, title)) for title, rows in others]
+    for other_title, rows in others:
+        heading = other_title[0].upper() + other_title[1:]
+        parts.append(folded(heading, _gold(rows, other_title)))
+
     kept = e.summary.get("kept")
     if kept:
         words = kept_line(kept).removeprefix("kept ").strip()
-        parts.append(note(f"Kept: {words}." if kept["step"] else f"{words[0].upper()}{words[1:]}."))
+        sentence = f"Kept: {words}." if kept["step"] else f"{words[0].upper()}{words[1:]}."
+        parts.append(note(sentence))
     return "".join(parts)
 
 
@@ -171,7 +176,7 @@ def _measured(rows: Sequence[Measured], names: tuple[str, str, str]) -> str:
     return table(header, cells, 1, [r.tone for r in rows])
 
 
-def best_of(e: Evidence) -> str:
+def best_of_section(e: Evidence) -> str:
     """What the frozen router chose among the policy's own samples, before training and after.
 
     Also who it trusted for what.

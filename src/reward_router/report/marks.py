@@ -57,11 +57,12 @@ def head(scale: Scale, title: str) -> Raw:
     marks = [f'<text x="{middle}" y="13" text-anchor="middle" class="label">{escape(title)}</text>']
     for value in scale.ticks():
         x = frame.x(value)
-        text = number_text(value if scale.percent else value * scale.factor, scale.percent)
+        shown = value if scale.percent else value * scale.factor
+        text = number_text(shown, scale.percent)
         # A label at either end stays inside the column.
         half = 3.6 * len(text)
-        at = min(max(x, half), WIDTH - half)
-        marks.append(f'<text x="{at}" y="29" text-anchor="middle" class="label">{text}</text>')
+        text_x = min(max(x, half), WIDTH - half)
+        marks.append(f'<text x="{text_x}" y="29" text-anchor="middle" class="label">{text}</text>')
         marks.append(f'<line x1="{x}" x2="{x}" y1="33" y2="38" stroke="{FAINT}"/>')
     return Raw(svg(frame, marks, f"axis of {title}"))
 
@@ -88,18 +89,22 @@ def value(
     y = HEIGHT / 2
     disc_x = frame.x(x)
     level = f'y1="{y}" y2="{y}" stroke="{ink}"'
-    marks = [_line(frame.x(v), GRID) for v in scale.ticks()]
+    # The grid lies under everything, the disc over everything.
+    marks = [_line(frame.x(tick), GRID) for tick in scale.ticks()]
     if scale.zero is not None:
         marks.append(_line(frame.x(scale.zero), FAINT))
+
     if ends is not None:
         low, high = (frame.x(min(max(end, scale.low), scale.high)) for end in ends)
         marks.append(f'<line x1="{low}" x2="{high}" {level} stroke-width="2.4"/>')
+
     if start is not None:
         ring_x = frame.x(start)
         thin = f'{level} stroke-opacity=".5" stroke-width="2"'
         ring = f'r="4" fill="{PAPER}" stroke="{ink}" stroke-width="1.6"'
         marks.append(f'<line x1="{ring_x}" x2="{disc_x}" {thin}/>')
         marks.append(f'<circle cx="{ring_x}" cy="{y}" {ring}/>')
+
     title = f"<title>{escape(what)}</title>" if what else ""
     marks.append(f'<circle cx="{disc_x}" cy="{y}" r="4.6" fill="{ink}">{title}</circle>')
     return Raw(svg(frame, marks, what or "value"))
@@ -117,6 +122,6 @@ def swatch(ink: str) -> Raw:
     )
 
 
-def named(name: str, ink: str) -> Raw:
+def coloured_name(name: str, ink: str) -> Raw:
     """A name with its colour, as the first cell of a row."""
     return Raw(f"{swatch(ink)} {escape(name)}")

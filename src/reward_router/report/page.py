@@ -57,15 +57,18 @@ def table(
         sortable: whether a click on a head sorts.
     """
     marks = ["t" if j < text_columns else "" for j in range(len(header))]
-    head = "".join(f"<th{_class(m)}>{_cell(h)}</th>" for m, h in zip(marks, header, strict=True))
+    heads = [f"<th{_class(m)}>{_cell(h)}</th>" for m, h in zip(marks, header, strict=True)]
+
     lines = []
     for i, row in enumerate(rows):
-        cells = "".join(f"<td{_class(m)}>{_cell(c)}</td>" for m, c in zip(marks, row, strict=True))
-        lines.append(f"<tr{_class(classes[i] if classes else '')}>{cells}</tr>")
-    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return (
-        f'<div class="scroll"><table{_class("sortable" if sortable else "")}>{body}</table></div>'
-    )
+        cells = [f"<td{_class(m)}>{_cell(c)}</td>" for m, c in zip(marks, row, strict=True)]
+        row_class = classes[i] if classes else ""
+        lines.append(f"<tr{_class(row_class)}>{''.join(cells)}</tr>")
+
+    head = f"<thead><tr>{''.join(heads)}</tr></thead>"
+    body = f"<tbody>{''.join(lines)}</tbody>"
+    kind = "sortable" if sortable else ""
+    return f'<div class="scroll"><table{_class(kind)}>{head}{body}</table></div>'
 
 
 def _class(name: str) -> str:
@@ -84,7 +87,7 @@ def tiles(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<div class="tiles">{"".join(drawn)}</div>'
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> str:
+def facts_list(rows: Sequence[tuple[str, str]]) -> str:
     """What a run says in a few lines: a name and a sentence each."""
     lines = (
         f'<tr><td class="t">{escape(n)}</td><td class="t">{escape(t)}</td></tr>' for n, t in rows
@@ -106,9 +109,11 @@ def verdict(
 
     ``tone``: better, worse or neither, said by word, mark and colour.
     """
-    word = f'<span class="word">{escape(words[tone])}</span> ' if tone in words else ""
-    lines = "".join(f"<p>{escape(s)}</p>" for s in sentences)
+    word = ""
+    if tone in words:
+        word = f'<span class="word">{escape(words[tone])}</span> '
     head = f'<b class="{escape(tone)}">{word}{escape(headline)}</b>'
+    lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     return f'<div class="verdict {escape(tone)}">{head}{lines}</div>'
 
 

@@ -8,7 +8,7 @@ from reward_router.report.gather import Evidence, thin
 from reward_router.report.page import figure, note
 
 
-def committee(e: Evidence) -> str:
+def committee_panel(e: Evidence) -> str:
     """Calls a response over time, the gate, and the refits; empty where no committee judged."""
     c = e.summary.get("committee")
     if not c:

@@ -308,7 +308,7 @@ def _methods(f: Json) -> str:
         "Scores of different arms are made comparable first; scores=raw leaves that out, to show "
         "what it costs."
     )
-    return page.folded("What each method does", page.facts(rows) + page.note(raw))
+    return page.folded("What each method does", page.facts_list(rows) + page.note(raw))
 
 
 def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
@@ -448,11 +448,15 @@ def _shares(entry: Json, arms: list[str]) -> Mapping[str, list[float]]:
     """The seven most chosen arms by name, the rest together."""
     over_time = entry["share_over_time"]
     of_arm = list(zip(*over_time, strict=True))
-    top = sorted(range(len(arms)), key=lambda k: -sum(of_arm[k]))[:7]
+    most_chosen_first = sorted(range(len(arms)), key=lambda k: -sum(of_arm[k]))
+    top = most_chosen_first[:7]
     shares = {arms[k]: list(of_arm[k]) for k in top}
-    if len(arms) > len(top):
+
+    n_others = len(arms) - len(top)
+    if n_others:
+        # What is left to 1; rounding must not make it negative.
         named = [sum(row) for row in zip(*shares.values(), strict=True)]
-        shares[f"{len(arms) - len(top)} others"] = [max(0.0, 1.0 - share) for share in named]
+        shares[f"{n_others} others"] = [max(0.0, 1.0 - share) for share in named]
     return shares
 
 

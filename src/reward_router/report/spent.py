@@ -53,16 +53,19 @@ CUT = {
 
 def cost(e: Evidence) -> str:
     """Seconds by phase; calls, seconds and price by arm."""
-    seconds = {k: float(v or 0.0) for k, v in e.summary["seconds"].items()}
+    seconds = {phase: float(spent or 0.0) for phase, spent in e.summary["seconds"].items()}
+    longest_first = sorted(seconds.items(), key=lambda item: -item[1])
+    phases = {PHASES.get(phase, phase): spent for phase, spent in longest_first}
+
+    # Shares of nothing are 0, so a run without any time counts as one second.
     total = sum(seconds.values()) or 1.0
-    phases = {PHASES.get(k, k): v for k, v in sorted(seconds.items(), key=lambda item: -item[1])}
     apart = seconds.get("load", 0.0) + seconds.get("eval", 0.0)
+    steps_alone = total - apart or 1.0
     route = 100 * seconds.get("route", 0.0)
-    evaluated = total - apart or 1.0
     what = (
         f"In seconds, {duration(total)} in all. "
         f"The router and its ledger took {route / total:.2g} %; "
-        f"without loading and evaluation, {route / evaluated:.2g} %."
+        f"without loading and evaluation, {route / steps_alone:.2g} %."
     )
     drawn = figure("Time by phase", what, charts.bars(phases, "seconds"), "half")
     return grid([drawn, _calls(e)])
@@ -136,8 +139,11 @@ def _failures(e: Evidence) -> str:
     reasons = Counter(e.failures).most_common(12)
     if not reasons:
         return ""
-    rows = [[cut(arm, 48), cut(reason, 300), f"{n:,}"] for (arm, reason), n in reasons]
-    return f"<h3>Failures of arms</h3>{_rests(e)}{page.table(['arm', 'reason', 'times'], rows, 2)}"
+    rows = []
+    for (arm, reason), times in reasons:
+        rows.append([cut(arm, 48), cut(reason, 300), f"{times:,}"])
+    shown = page.table(["arm", "reason", "times"], rows, 2)
+    return f"<h3>Failures of arms</h3>{_rests(e)}{shown}"
 
 
 def _rests(e: Evidence) -> str:

@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from reward_router.changes import told
+from reward_router.changes import first_change
 from reward_router.errors import RunError
-from reward_router.facts import cause, facts, same_calls, tone, win_rate
+from reward_router.facts import cause, facts, same_calls, tone, win_rate_fact
 from reward_router.headline import headline_gold, headline_win_rate
 from reward_router.kinds import ROUTERS, rests_on_gold
 from reward_router.progress import duration
 from reward_router.report import answers, curves, judged, learned, page, panel, spent
-from reward_router.report.gather import Evidence, Json, read
+from reward_router.report.gather import Evidence, Json, read_evidence
 from reward_router.report.page import interval, percent, points
 from reward_router.report.trust import trust
 from reward_router.strict_json import dumps
@@ -32,7 +32,7 @@ def write(folder: Path) -> Path:
     where the file cannot be written. O(calls) time and memory.
     """
     folder = Path(folder)
-    text = render(read(folder))
+    text = render(read_evidence(folder))
     path = folder / "report.html"
     partial = path.with_name("report.html.partial")
     try:
@@ -52,16 +52,16 @@ def render(evidence: Evidence) -> str:
     """The report as HTML text."""
     s = evidence.summary
     sections = [
-        ("gold", "Gold before and after", learned.gold(evidence)),
-        ("responses", "Responses that changed", answers.answers(evidence)),
-        ("arms", "Who judged", judged.shares(evidence)),
-        ("committee", "How the committee judged", panel.committee(evidence)),
+        ("gold", "Gold before and after", learned.gold_by_category(evidence)),
+        ("responses", "Responses that changed", answers.changed_answers(evidence)),
+        ("arms", "Who judged", judged.arm_shares(evidence)),
+        ("committee", "How the committee judged", panel.committee_panel(evidence)),
         ("posterior", "What the router believes", judged.posterior(evidence)),
-        ("payoffs", "What the router was paid", judged.payoffs(evidence)),
+        ("payoffs", "What the router was paid", judged.payoffs_section(evidence)),
         (
             "best-of",
             "Best of n: who is right about the policy's own samples?",
-            learned.best_of(evidence),
+            learned.best_of_section(evidence),
         ),
         ("training", "What the policy did", curves.training(evidence)),
         ("agreement", "Do the arms agree?", judged.agree(evidence)),
@@ -85,10 +85,10 @@ def render(evidence: Evidence) -> str:
     ]
     linked = [*((key, title) for key, title, _ in there), ("words", "Words")]
     nav = " ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title in linked)
-    told, sentences = headline(evidence)
+    told, sentences = report_headline(evidence)
     body = [page.verdict(told, sentences, "" if evidence.running else tone(s)), _tiles(s)]
     body += [
-        page.folded("The same in figures, as on the terminal", page.facts(facts(s))),
+        page.folded("The same in figures, as on the terminal", page.facts_list(facts(s))),
         f"<nav>{nav}</nav>",
     ]
     body += _side_by_side([_section(*section) for section in there])
@@ -120,13 +120,13 @@ def _side_by_side(sections: list[str]) -> list[str]:
     return [*sections[:at], page.grid(narrow), *(s for s in sections[at:] if s not in narrow)]
 
 
-def headline(evidence: Evidence) -> tuple[str, list[str]]:
+def report_headline(evidence: Evidence) -> tuple[str, list[str]]:
     """What happened to gold, in one sentence, and the sentences behind it.
 
     These say its likely cause, who judged, what it cost, and what one run cannot say.
     """
     s = evidence.summary
-    why = cause(s, curves.lengths(evidence))
+    why = cause(s, curves.length_change(evidence))
     sentences = [
         _cause(s, why),
         _against(evidence),
@@ -134,7 +134,8 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
         _cost(s),
     ]
     sentences += [
-        f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: "
+        f"The run was resumed after step {accepted['step']} though "
+        f"{first_change(accepted['changes'])}: "
         "it was told to accept that, and figures before and after are of two different runs."
         for accepted in s.get("accepted_changes") or []
     ]
@@ -143,7 +144,7 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     if evidence.running:
         return _running(s), [x for x in sentences if x]
     if not headline_gold(s) and s.get("win_rate"):
-        return f"{s['steps']} steps of training without gold: {win_rate(s)}.", [
+        return f"{s['steps']} steps of training without gold: {win_rate_fact(s)}.", [
             x for x in sentences if x
         ]
     return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
@@ -219,11 +220,19 @@ def _in_the_study(study: Json) -> str:
 
 
 def _study_change(variant: Json) -> str:
+    details = []
     span = interval(variant.get("ci95"), "")
+    if span:
+        details.append(f"95 % {span}")
     seeds = variant.get("seeds")
-    counted = f"{seeds} seed{'' if seeds == 1 else 's'}" if seeds else ""
-    behind = ", ".join(part for part in (f"95 % {span}" if span else "", counted) if part)
-    return f"{points(variant['change'])}{f' ({behind})' if behind else ''}"
+    if seeds:
+        plural = "" if seeds == 1 else "s"
+        details.append(f"{seeds} seed{plural}")
+
+    change = points(variant["change"])
+    if not details:
+        return change
+    return f"{change} ({', '.join(details)})"
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:
@@ -255,11 +264,12 @@ def _who(evidence: Evidence) -> str:
     if s.get("committee"):
         share = s["committee"]["asked_share"]
         counts = s["committee"]["counts"]
+        unit = UNITS.get(s["unit"], s["unit"])
+        percent = {n_asked: judged.whole_percent(share[n_asked]) for n_asked in ("1", "2", "3")}
         return (
-            f"A committee judged: each of {counts['units']:,} {UNITS.get(s['unit'], s['unit'])}s "
+            f"A committee judged: each of {counts['units']:,} {unit}s "
             "was scored by one arm (reward model) and by another only where that was worth its "
-            f"price; {judged.whole(share['1'])} needed one, {judged.whole(share['2'])} two, "
-            f"{judged.whole(share['3'])} three or more."
+            f"price; {percent['1']} needed one, {percent['2']} two, {percent['3']} three or more."
         )
     if len(arms) == 1:
         only = next(iter(arms))
@@ -268,8 +278,9 @@ def _who(evidence: Evidence) -> str:
     if not total:
         return "No decision was made."
     name = max(arms, key=lambda a: judged.judged_share(s, a) or 0.0)
-    even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
-    share_of = judged.whole(judged.judged_share(s, name) or 0.0)
+    even_share = judged.whole_percent(1 / len(arms))
+    even = f"choosing evenly would give each of the {len(arms)} arms {even_share}"
+    share_of = judged.whole_percent(judged.judged_share(s, name) or 0.0)
     return (
         f"The arm (reward model) that judged most is {name}: {share_of} of {total:,} decisions "
         f"by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
@@ -293,7 +304,7 @@ def _cost(s: Json) -> str:
     text = (
         f"{took}; asking all {s['n_arms']} arms every time would have taken "
         f"{calls['all_arms']:,} calls, "
-        f"so routing took {judged.whole(calls['made'] / calls['all_arms'])} of that."
+        f"so routing took {judged.whole_percent(calls['made'] / calls['all_arms'])} of that."
     )
     return text + (
         f" Audits, which only serve this report, took {calls['audit']:,} more."

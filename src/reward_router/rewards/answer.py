@@ -29,7 +29,7 @@ class NotScores(ValueError):
     """What came back is not a row, or not rows, of scores."""
 
 
-def read_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]:
+def read_score_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]:
     """(``rows``, ``width``) scores of an arm's answer, and why single rows of it are none.
 
     Those rows are NaN. `NotScores` where the whole answer has another form: no row of it can be
@@ -151,9 +151,10 @@ def _finite(scores_BN: Float) -> tuple[Float, dict[int, str]]:
     An infinite score is no abstention, and no number to compare with.
     """
     wrong: dict[int, str] = {}
-    for b, n in np.argwhere(np.isinf(scores_BN)).tolist():
-        wrong.setdefault(
-            b, f"score of response {n} is {scores_BN[b, n]}; a finite number or NaN is expected"
-        )
+    infinite = np.argwhere(np.isinf(scores_BN)).tolist()
+    for b, n in infinite:
+        score = scores_BN[b, n]
+        # The first one of a row is reason enough.
+        wrong.setdefault(b, f"score of response {n} is {score}; a finite number or NaN is expected")
     scores_BN[list(wrong)] = np.nan
     return np.clip(scores_BN, -LARGEST, LARGEST), wrong

@@ -73,7 +73,7 @@ class ArmCheck:
     remarks: tuple[str, ...] = ()
 
 
-def check_arms(
+def check_on_sample(
     pool: RewardPool,
     rows: Sequence[Mapping[str, Any]],
     *,
@@ -96,7 +96,7 @@ def check_arms(
     >>> from reward_router.rewards.spec import ArmSpec
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
     >>> pair = {"prompt": "2 + 2?", "chosen": "4", "rejected": "It may be 5."}
-    >>> check_arms(pool, [pair])[0].accuracy
+    >>> check_on_sample(pool, [pair])[0].accuracy
     1.0
     """
     if not rows:
@@ -127,6 +127,8 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
         return math.nan, math.nan
     share = hits / n
     z2 = _Z95**2
+
+    # Wilson: (share + z^2 / 2n +- z sqrt(share (1 - share) / n + z^2 / 4n^2)) / (1 + z^2 / n)
     shrink = 1 + z2 / n
     middle = (share + z2 / (2 * n)) / shrink
     variance = share * (1 - share) / n + z2 / (4 * n * n)
@@ -181,8 +183,11 @@ def _price(result: ScoreResult, cost: float) -> float:
     """What the sample cost: as the arm measured it, ``cost`` a call where it did not."""
     if result.price_BN is None:
         return cost * result.n_calls
-    measured_BN = np.where(np.isnan(result.price_BN), cost, result.price_BN)
-    return float(measured_BN[result.mask_BN].sum())
+    # A single call may be without a measured price, too.
+    unknown_BN = np.isnan(result.price_BN)
+    price_BN = np.where(unknown_BN, cost, result.price_BN)
+    asked_BN = result.mask_BN
+    return float(price_BN[asked_BN].sum())
 
 
 def _remarks(pool: RewardPool, arm: str) -> list[str]:
@@ -209,18 +214,23 @@ def _by_category(
     rows: Sequence[Mapping[str, Any]], hit_P: Float, judged_P: Any
 ) -> dict[str, float]:
     category_P = np.array([str(row.get("category") or "") for row in rows])
+    names = sorted(set(category_P[judged_P]) - {""})
     accuracy: dict[str, float] = {}
-    for name in sorted(set(category_P[judged_P])):
-        if name:
-            counts_P = judged_P & (category_P == name)
-            accuracy[str(name)] = float(hit_P[counts_P].mean())
+    for name in names:
+        counts_P = judged_P & (category_P == name)
+        accuracy[str(name)] = float(hit_P[counts_P].mean())
     return accuracy
 
 
 def _longer(rows: Sequence[Mapping[str, Any]], gap_P: Float) -> float:
     """The share of judgements that favour the longer response; ties and equal lengths left out."""
-    lengths = [len(str(row["chosen"])) - len(str(row["rejected"])) for row in rows]
-    longer_by_P = np.array(lengths)
+    longer_by = []
+    for row in rows:
+        chosen_length = len(str(row["chosen"]))
+        rejected_length = len(str(row["rejected"]))
+        longer_by.append(chosen_length - rejected_length)
+    longer_by_P = np.array(longer_by)
+
     counts_P = np.isfinite(gap_P) & (gap_P != 0) & (longer_by_P != 0)
     if not counts_P.any():
         return math.nan

@@ -9,7 +9,7 @@ from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
 
 
-def arm_specs(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
+def configured_arms(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
     """The arms that may judge, in the order of the configuration; the embedded ones without any."""
     listed = [spec_of(arm) for arm in arms if not arm.eval_only]
     return listed if arms else default_arms()

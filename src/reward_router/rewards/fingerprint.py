@@ -12,7 +12,7 @@ from typing import Any
 from reward_router.kinds import ARMS
 from reward_router.rewards.identity import arm_identity
 from reward_router.rewards.metered import ArmFailed, Served
-from reward_router.rewards.spec import ArmSpec, build, source_of
+from reward_router.rewards.spec import ArmSpec, build_arm, source_of
 
 
 def fingerprint(spec: ArmSpec) -> str:
@@ -24,7 +24,9 @@ def fingerprint(spec: ArmSpec) -> str:
     for place in ARMS[spec.kind].places:
         options.pop(place, None)
     identity = arm_identity(spec) | _served(spec)
-    content = json.dumps([spec.kind, model, options, identity], sort_keys=True, default=str)
+
+    parts = [spec.kind, model, options, identity]
+    content = json.dumps(parts, sort_keys=True, default=str)
     digest = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
     # A fingerprint becomes part of a file's name, which an import path cannot.
     word = "own" if ":" in spec.kind else spec.kind
@@ -38,7 +40,7 @@ def _served(spec: ArmSpec) -> dict[str, str]:
     """
     if not ARMS[spec.kind].names_model:
         return {}
-    model = build(ArmSpec(spec.name, spec.kind, spec.model, spec.options))
+    model = build_arm(ArmSpec(spec.name, spec.kind, spec.model, spec.options))
     if not isinstance(model, Served):
         return {"model": str(spec.model)}
     try:

@@ -6,10 +6,11 @@ code opens by itself, unless an option of the arm names them.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -51,16 +52,23 @@ def weights_identity(name: str) -> str:
     A packaged model counts by the file it is made from: its conversion is another with another
     version of the converter.
     """
-    if (made_from := packaged_source(name)) is not None:
+    made_from = packaged_source(name)
+    if made_from is not None:
         return file_identity(made_from)
     path = Path(resolve_model(name))
     if name == TINY or not path.is_dir():
         return model_identity(name)
+
     total = hashlib.blake2b(digest_size=16)
-    for file in sorted(p for p in path.rglob("*") if p.suffix in _READ and p.is_file()):
+    # Sorted, because every file system lists a folder in another order.
+    files = sorted(p for p in path.rglob("*") if p.suffix in _READ and p.is_file())
+    for file in files:
         inside = file.relative_to(path)
-        if not any(part.startswith(".") for part in inside.parts):
-            total.update(f"{inside.as_posix()} {file_identity(file)}\n".encode())
+        # Hidden folders hold caches and histories, which make no score.
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if not hidden:
+            line = f"{inside.as_posix()} {file_identity(file)}\n"
+            total.update(line.encode())
     return total.hexdigest()
 
 
@@ -72,10 +80,13 @@ def file_identity(path: Path) -> str:
         if size <= WHOLE:
             while block := file.read(1 << 20):
                 total.update(block)
-        else:
-            for i in range(SAMPLES):
-                file.seek(i * (size - SAMPLE) // (SAMPLES - 1))
-                total.update(file.read(SAMPLE))
+            return total.hexdigest()
+
+        # The first sample begins with the file, and the last one ends with it.
+        last_start = size - SAMPLE
+        for i in range(SAMPLES):
+            file.seek(i * last_start // (SAMPLES - 1))
+            total.update(file.read(SAMPLE))
     return total.hexdigest()
 
 
@@ -95,18 +106,44 @@ def code_identity(spec: ArmSpec) -> str | None:
 
 def metric_code(options: Mapping[str, Any]) -> str:
     """Of a metric: this package's metrics, and the versions of the packages behind it."""
-    sources = []
-    for name in _METRIC_MODULES:
+    # Some metrics are a package's: another version of it is another metric.
+    metric = str(options.get("metric"))
+    packages = _METRIC_PACKAGES.get(metric, ())
+    versions = [_version(name) for name in packages]
+    return _hash(_programs(_METRIC_MODULES) + versions)
+
+
+def modules_code(modules: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Of a kind of this package: what these modules do, and the files that its options name."""
+    return _hash([*_programs(modules), *_files(options)])
+
+
+def _programs(modules: Sequence[str]) -> list[str]:
+    """What each of these modules of this package does."""
+    programs = []
+    for name in modules:
         module = importlib.util.find_spec(name)
         if module is not None and module.origin:
-            sources.append(_program(Path(module.origin)))
-    packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
-    return _hash(sources + [_version(name) for name in packages])
+            text = Path(module.origin).read_text(encoding="utf-8")
+            programs.append(_program(text))
+    return programs
 
 
-def _program(file: Path) -> str:
-    """What a file does, whatever its comments, docstrings and line breaks say and look like."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def _files(options: Mapping[str, Any]) -> list[str]:
+    """A hash of every file that an option names: it holds something that the code reads."""
+    hashes = []
+    for value in options.values():
+        is_text = isinstance(value, str) and bool(value.strip())
+        if is_text and _is_file(Path(value)):
+            hashes.append(file_identity(Path(value)))
+    return hashes
+
+
+# Several arms of a run are metrics, and each asks for the same few modules.
+@functools.lru_cache(maxsize=16)
+def _program(text: str) -> str:
+    """What a module does, whatever its comments, docstrings and line breaks say and look like."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
@@ -136,9 +173,7 @@ def module_code(module: str, options: Mapping[str, Any]) -> str:
     """
     with here_importable():
         sources = list(_sources(module, set()))
-    texts = [value for value in options.values() if isinstance(value, str) and value.strip()]
-    files = [file_identity(Path(text)) for text in texts if _is_file(Path(text))]
-    return _hash([*sources, *files])
+    return _hash([*sources, *_files(options)])
 
 
 def arm_identity(spec: ArmSpec) -> dict[str, str]:
@@ -147,13 +182,22 @@ def arm_identity(spec: ArmSpec) -> dict[str, str]:
     A head's weights are its encoder's and its own.
     """
     kind = ARMS[spec.kind]
+    weights = []
     source = source_of(spec)
-    weights = [weights_identity(source.model)] if source else []
-    if kind.weights is not None and (file := kind.weights(spec.options)) is not None:
-        weights.append(file_identity(file))
-    identity = {"weights": " ".join(weights)} if weights else {}
+    if source:
+        weights.append(weights_identity(source.model))
+    if kind.weights is not None:
+        file = kind.weights(spec.options)
+        if file is not None:
+            weights.append(file_identity(file))
+
+    identity = {}
+    if weights:
+        identity["weights"] = " ".join(weights)
     code = code_identity(spec)
-    return identity if code is None else {**identity, "code": code}
+    if code is not None:
+        identity["code"] = code
+    return identity
 
 
 def _sources(module: str, seen: set[str]) -> Iterator[str]:
@@ -206,9 +250,11 @@ def _own(spec: ModuleSpec | None) -> bool:
     """Whether a module is the user's: neither Python's, nor installed, nor this package's."""
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return False
+    folders = Path(spec.origin).parts
+    installed = any(part in _THEIRS for part in folders)
     root = spec.name.partition(".")[0]
-    installed = any(part in _THEIRS for part in Path(spec.origin).parts)
-    return not installed and root not in sys.stdlib_module_names and root != "reward_router"
+    standard = root in sys.stdlib_module_names
+    return not installed and not standard and root != "reward_router"
 
 
 def _is_file(path: Path) -> bool:

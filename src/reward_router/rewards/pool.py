@@ -23,13 +23,13 @@ from reward_router.examples import Example
 from reward_router.kinds import ARMS, nearest
 from reward_router.rewards.kinds.gold import KnownPrompts
 from reward_router.rewards.metered import is_metered
-from reward_router.rewards.request import Request, ScoreResult, told
+from reward_router.rewards.request import ArmRequest, ScoreResult, exception_in_line
 from reward_router.rewards.spec import (
     ArmSpec,
-    Source,
-    build,
+    ModelSource,
+    build_arm,
     check_spec,
-    load,
+    load_model,
     needs_gold,
     source_of,
 )
@@ -83,7 +83,7 @@ class RewardPool:
         self._sources = {
             name: source_of(spec, dtype=dtype, device=device) for name, spec in specs.items()
         }
-        self._loaded: OrderedDict[Source, Any] = OrderedDict()
+        self._loaded: OrderedDict[ModelSource, Any] = OrderedDict()
         self._built: dict[str, RewardModel] = {}
         self._gold = KnownPrompts()
         self._overran: dict[str, threading.Lock] = {}
@@ -118,7 +118,7 @@ class RewardPool:
             self._make_resident(source)
         if arm not in self._built:
             loaded = None if source is None else self._loaded[source]
-            self._built[arm] = build(self._specs[arm], loaded, gold=self._gold)
+            self._built[arm] = build_arm(self._specs[arm], loaded, gold=self._gold)
         return self._built[arm]
 
     def score(
@@ -132,7 +132,7 @@ class RewardPool:
             raise InputError(f"{len(prompts)} prompts but {len(responses)} rows of responses")
         if arm not in self.names:
             raise InputError(f"arm {arm!r} is unknown{nearest(arm, self.names)}")
-        ask = Request.of(prompts, responses)
+        ask = ArmRequest.of(prompts, responses)
         # Python cannot stop its thread, and two threads on one model could disturb each other.
         busy = self._overran.get(arm)
         if busy is not None and busy.locked():
@@ -147,10 +147,12 @@ class RewardPool:
         if loading.error is not None:
             self._forget(arm)
             refused = isinstance(loading.error, InputError)
-            return ask.failed(arm, "failed", told(loading.error), 0.0, loading.seconds, refused)
+            return ask.failed(
+                arm, "failed", exception_in_line(loading.error), 0.0, loading.seconds, refused
+            )
         # It compares the responses of a row, so equal ones may not be joined.
         if is_metered(loading.value) and loading.value.groupwise:
-            ask = Request.of(prompts, responses, join=False)
+            ask = ArmRequest.of(prompts, responses, join=False)
         ragged = arm in self._specs and ARMS[self._specs[arm].kind].ragged
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
         if scoring is None:
@@ -162,7 +164,9 @@ class RewardPool:
                 loading.seconds,
             )
         if scoring.error is not None:
-            return ask.failed(arm, "failed", told(scoring.error), scoring.seconds, loading.seconds)
+            return ask.failed(
+                arm, "failed", exception_in_line(scoring.error), scoring.seconds, loading.seconds
+            )
         return ask.result(arm, scoring.value, scoring.seconds, loading.seconds)
 
     def order(self, arms: Iterable[str]) -> list[str]:
@@ -175,7 +179,7 @@ class RewardPool:
         ['a', 'b']
         """
         names = self.names
-        first_place: dict[Source | None, int] = {}
+        first_place: dict[ModelSource | None, int] = {}
         for place, arm in enumerate(names):
             first_place.setdefault(self._sources.get(arm), place)
 
@@ -188,7 +192,7 @@ class RewardPool:
 
         return sorted(arms, key=load_and_place)
 
-    def _make_resident(self, source: Source) -> None:
+    def _make_resident(self, source: ModelSource) -> None:
         if source in self._loaded:
             self._loaded.move_to_end(source)
             return
@@ -201,7 +205,7 @@ class RewardPool:
                     del self._built[arm]
             _free_memory()
         self.loads += 1
-        self._loaded[source] = load(source)
+        self._loaded[source] = load_model(source)
 
     def _forget(self, arm: str) -> None:
         """After a load that failed, possibly for want of memory: let go of what it left behind."""

@@ -24,7 +24,7 @@ import torch
 from reward_router.types import Float
 
 Tokens = Sequence[int]
-Row = tuple[int, int]
+PrefixRow = tuple[int, int]
 """(prompt, continuation) indices."""
 
 
@@ -89,14 +89,18 @@ class TokenScorer:
         nonempty = [i for i, row in enumerate(continuations) if any(map(len, row))]
         if not nonempty:
             return out
-        shared = self.share and self.abilities.cache
+
+        shares_prompts = self.share and self.abilities.cache
         with torch.inference_mode():
-            if not shared:
+            if not shares_prompts:
                 rows = [(i, j) for i in nonempty for j in range(len(out[i]))]
                 self._alone(rows, prompts, continuations, out)
                 return out
-            for group in batches([len(prompts[i]) for i in nonempty], self.batch_tokens):
-                self._group([nonempty[i] for i in group], prompts, continuations, out)
+            # Prompts of similar length go together; they are padded on the left.
+            widths = [len(prompts[i]) for i in nonempty]
+            for group in width_batches(widths, self.batch_tokens):
+                members = [nonempty[i] for i in group]
+                self._group(members, prompts, continuations, out)
         return out
 
     def _group(
@@ -112,23 +116,29 @@ class TokenScorer:
         """
         ids, mask = padded([prompts[i] for i in group], left=True)
         states, cache = self._forward(ids, mask, _positions(mask), _new_cache())
-        rows: list[Row] = []
+
+        # A row is (place of the prompt in the group, number of its continuation).
+        rows: list[PrefixRow] = []
         for g, i in enumerate(group):
             rows += [(g, j) for j, text in enumerate(continuations[i]) if len(text)]
         texts = {(g, j): continuations[group[g]][j] for g, j in rows}
 
         # The prompt's last state predicts the first token of every continuation.
         first_tokens = [texts[row][0] for row in rows]
-        first_logps = self._gather(states[:, -1], [g for g, _ in rows], first_tokens)
+        prompt_rows = [g for g, _ in rows]
+        first_logps = self._gather(states[:, -1], prompt_rows, first_tokens)
         for (g, j), logp in zip(rows, first_logps, strict=True):
             out[group[g]][j][0] = logp
 
+        # All further tokens need a forward of their own, on top of the prompt's cache.
         longer = [row for row in rows if len(texts[row]) > 1]
-        widths = [ids.shape[1] + len(texts[row]) - 1 for row in longer]
-        for chunk in batches(widths, self.batch_tokens):
+        prompt_width = ids.shape[1]
+        widths = [prompt_width + len(texts[row]) - 1 for row in longer]
+        for chunk in width_batches(widths, self.batch_tokens):
             chunk_rows = [longer[r] for r in chunk]
             chunk_texts = [texts[row] for row in chunk_rows]
-            later_logps = self._continue([g for g, _ in chunk_rows], chunk_texts, mask, cache)
+            chunk_prompts = [g for g, _ in chunk_rows]
+            later_logps = self._continue(chunk_prompts, chunk_texts, mask, cache)
             for (g, j), logps in zip(chunk_rows, later_logps, strict=True):
                 out[group[g]][j][1:] = logps
 
@@ -139,43 +149,53 @@ class TokenScorer:
 
         Token t is scored by the state that has read token t - 1.
         """
+        # The last token predicts nothing that is asked for.
         ids, own_mask = padded([text[:-1] for text in texts], left=False)
         source = torch.tensor(prompt_rows)
         prompt_mask = mask[source]
-        positions = prompt_mask.sum(1, keepdim=True) + _positions(own_mask)
+        prompt_lengths = prompt_mask.sum(1, keepdim=True)
+        positions = prompt_lengths + _positions(own_mask)
         whole_mask = torch.cat([prompt_mask, own_mask], 1)
         states, _ = self._forward(ids, whole_mask, positions, _copied(cache, source))
+
+        # All rows behind each other: padding is left out by its place.
         places = own_mask.flatten().nonzero()[:, 0].tolist()
-        targets = [token for text in texts for token in text[1:]]
+        targets: list[int] = []
+        for text in texts:
+            targets += text[1:]
         logps = iter(self._gather(states.flatten(0, 1), places, targets))
         return [list(islice(logps, len(text) - 1)) for text in texts]
 
     def _alone(
         self,
-        rows: list[Row],
+        rows: list[PrefixRow],
         prompts: Sequence[Tokens],
         continuations: Sequence[Sequence[Tokens]],
         out: list[list[Float]],
     ) -> None:
         """Every continuation with its own copy of the prompt, padded on the right."""
         widths = [len(prompts[i]) + len(continuations[i][j]) - 1 for i, j in rows]
-        for chunk in batches(widths, self.batch_tokens):
+        for chunk in width_batches(widths, self.batch_tokens):
             chunk_rows = [rows[r] for r in chunk]
             # The last token predicts nothing that is asked for.
             inputs = [[*prompts[i], *continuations[i][j]][:-1] for i, j in chunk_rows]
             ids, mask = padded(inputs, left=False)
             states, _ = self._forward(ids, mask, None, None)
+
             width = ids.shape[1]
             places: list[int] = []
             targets: list[int] = []
             for r, (i, j) in enumerate(chunk_rows):
+                continuation = continuations[i][j]
                 # The prompt's last token stands here and predicts the continuation's first one.
                 start = r * width + len(prompts[i]) - 1
-                places += range(start, start + len(continuations[i][j]))
-                targets += continuations[i][j]
+                places += range(start, start + len(continuation))
+                targets += continuation
+
             logps = iter(self._gather(states.flatten(0, 1), places, targets))
             for i, j in chunk_rows:
-                out[i][j][:] = list(islice(logps, len(out[i][j])))
+                n_tokens = len(out[i][j])
+                out[i][j][:] = list(islice(logps, n_tokens))
 
     def _forward(
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor | None, cache: Any
@@ -188,10 +208,13 @@ class TokenScorer:
             inputs["position_ids"] = positions.to(device)
         if cache is not None:
             inputs["past_key_values"] = cache
+
+        # Without the head no logits are made of positions that nobody asks for.
         body = self.model.get_decoder() if self._splits else self.model
         result = body(**inputs, use_cache=cache is not None)
         states = result.last_hidden_state if body is not self.model else result.logits
-        return states, getattr(result, "past_key_values", None)
+        new_cache = getattr(result, "past_key_values", None)
+        return states, new_cache
 
     @property
     def _splits(self) -> bool:
@@ -203,14 +226,17 @@ class TokenScorer:
             return []
         device = states_RF.device
         logps = []
+        # A few rows at a time: the logits of a row are as wide as the vocabulary.
         for start in range(0, len(rows), self.head_tokens):
             part = slice(start, start + self.head_tokens)
             picked = states_RF[torch.tensor(rows[part], device=device)]
             if self._splits:
                 picked = self.model.get_output_embeddings()(picked)
             logits_RV = picked.float()
+
             target_R1 = torch.tensor(targets[part], device=device)[:, None]
             target_logit_R = logits_RV.gather(1, target_R1)[:, 0]
+            # log softmax = logit - logsumexp
             logps.append(target_logit_R - logits_RV.logsumexp(1))
         return torch.cat(logps).double().tolist()
 
@@ -276,18 +302,24 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def batches(widths: Sequence[int], limit: int) -> list[list[int]]:
+def width_batches(widths: Sequence[int], limit: int) -> list[list[int]]:
     """Indices grouped by width, widest first.
 
     The rows of a group times the widest of them stay within ``limit``. A row wider than the limit
     goes alone. Every index appears once; equal widths keep their order. O(n log n).
 
-    >>> batches([3, 9, 4, 4], limit=10)
+    >>> width_batches([3, 9, 4, 4], limit=10)
     [[1], [2, 3], [0]]
     """
+    widest_first = sorted(range(len(widths)), key=lambda i: -widths[i])
     groups: list[list[int]] = []
-    for i in sorted(range(len(widths)), key=lambda i: -widths[i]):
-        if groups and (len(groups[-1]) + 1) * widths[groups[-1][0]] <= limit:
+    for i in widest_first:
+        fits = False
+        if groups:
+            # The first of a group is its widest, and all others are padded to it.
+            widest = widths[groups[-1][0]]
+            fits = (len(groups[-1]) + 1) * widest <= limit
+        if fits:
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -299,13 +331,15 @@ def padded(rows: Sequence[Tokens], *, left: bool) -> tuple[torch.Tensor, torch.T
 
     The pad id is 0 and carries no meaning: only the mask does.
     """
+    n_rows = len(rows)
     width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    ids = torch.zeros(n_rows, width, dtype=torch.long)
+    mask = torch.zeros(n_rows, width, dtype=torch.long)
     for r, row in enumerate(rows):
-        columns = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[r, columns] = torch.tensor(row, dtype=torch.long)
-        mask[r, columns] = 1
+        start = width - len(row) if left else 0
+        stop = start + len(row)
+        ids[r, start:stop] = torch.tensor(row, dtype=torch.long)
+        mask[r, start:stop] = 1
     return ids, mask
 
 

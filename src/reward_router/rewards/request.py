@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from reward_router.chat import Prompt
 from reward_router.errors import InputError
-from reward_router.rewards.answer import NotScores, read_rows
+from reward_router.rewards.answer import NotScores, read_score_rows
 from reward_router.rewards.metered import ArmFailed, ArmStops, Metered, is_metered
 from reward_router.types import Float, RewardModel
 
-Status = Literal["ok", "failed", "timeout"]
+RequestStatus = Literal["ok", "failed", "timeout"]
 MOST_REQUESTS = 100
 """Most requests that one question to an arm may lead to."""
 SPREAD = 5
@@ -58,7 +58,7 @@ class ScoreResult:
     mask_BN: NDArray[np.bool_] = field(repr=False)
     seconds: float
     load_seconds: float
-    status: Status
+    status: RequestStatus
     error: str | None
     n_calls: int
     n_unique: int
@@ -118,7 +118,7 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class ArmRequest:
     """Distinct prompts and responses, and the way back to the places asked about.
 
     Args:
@@ -136,7 +136,7 @@ class Request:
     @classmethod
     def of(
         cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], join: bool = True
-    ) -> "Request":
+    ) -> "ArmRequest":
         """De-duplicate; O(total text).
 
         ``join``: whether the rows of one prompt become one; else only rows of equal responses do.
@@ -176,11 +176,15 @@ class Request:
         if ragged:
             asking.ask(rows)
         else:
-            for length in sorted({len(self.responses[row]) for row in rows}):
+            lengths = {len(self.responses[row]) for row in rows}
+            for length in sorted(lengths):
                 asking.ask([row for row in rows if len(self.responses[row]) == length])
+
+        # Where every row failed, the request failed.
         if rows and len(asking.errors) == len(rows):
             return Scored(scores_UN, error=asking.first or asking.errors[rows[0]])
-        return Scored(scores_UN, {row: told(error) for row, error in asking.errors.items()})
+        reasons = {row: exception_in_line(error) for row, error in asking.errors.items()}
+        return Scored(scores_UN, reasons)
 
     def _blank_UN(self) -> Float:
         width = max((len(texts) for texts in self.responses), default=0)
@@ -196,10 +200,10 @@ class Request:
         except ArmFailed as error:
             # Before anything was asked: the arm must not judge.
             return Scored(self._blank_UN(), error=error)
-        scores_UN, errors = read_rows(
+        scores_UN, errors = read_score_rows(
             answer.scores_BN, len(self.prompts), answer.scores_BN.shape[1]
         )
-        errors |= {row: told(error) for row, error in answer.errors.items()}
+        errors |= {row: exception_in_line(error) for row, error in answer.errors.items()}
         rows = self._rows_with_responses()
         error_of_all: BaseException | None = None
         if rows and len(errors) == len(rows):
@@ -229,7 +233,7 @@ class Request:
             seconds=seconds,
             load_seconds=load_seconds,
             status="ok" if error is None else "failed",
-            error=None if error is None else told(error),
+            error=None if error is None else exception_in_line(error),
             n_calls=n_calls,
             n_unique=n_unique,
             row_errors=row_errors,
@@ -251,8 +255,10 @@ class Request:
         billed: set[tuple[int, int]] = set()
         for b, (row, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
             for n, column in enumerate(columns):
-                value_BN[b, n] = 0.0 if (row, column) in billed else value_UN[row, column]
-                billed.add((row, column))
+                place = (row, column)
+                # A second place for one answer is free.
+                value_BN[b, n] = 0.0 if place in billed else value_UN[place]
+                billed.add(place)
         return value_BN
 
     def failed(
@@ -280,9 +286,11 @@ class Request:
         width = max((len(columns) for columns in self.column_BN), default=0)
         shape = (len(self.row_B), width)
         mask_BN = np.zeros(shape, dtype=bool)
+        # Rows are ragged: behind a row's own responses nothing is asked.
         for b, columns in enumerate(self.column_BN):
             mask_BN[b, : len(columns)] = True
-        return np.full(shape, np.nan), mask_BN
+        scores_BN = np.full(shape, np.nan)
+        return scores_BN, mask_BN
 
     def _counts(self) -> tuple[int, int]:
         """The responses asked about, and the distinct ones among them."""
@@ -294,7 +302,7 @@ class Request:
 class _Asking:
     """One question to one arm, asked again in halves where it fails."""
 
-    def __init__(self, request: Request, model: RewardModel, scores_UN: Float) -> None:
+    def __init__(self, request: ArmRequest, model: RewardModel, scores_UN: Float) -> None:
         self.request = request
         self.model = model
         self.scores_UN = scores_UN
@@ -367,7 +375,7 @@ class _Asking:
         width = max(map(len, texts))
         try:
             answer = self.model.score(prompts, texts)
-            scores_BN, wrong = read_rows(answer, len(rows), width)
+            scores_BN, wrong = read_score_rows(answer, len(rows), width)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -381,7 +389,7 @@ class _Asking:
         return None
 
 
-def told(error: BaseException) -> str:
+def exception_in_line(error: BaseException) -> str:
     """Class, message and place of an arm's exception in one line."""
     message = " ".join(str(error).split())
     # These say themselves what is wrong, and where.

@@ -9,7 +9,7 @@ from reward_router.kinds import ARMS
 from reward_router.rewards import loading
 from reward_router.rewards.names import check_options, nearest
 from reward_router.rewards.noise import noisy
-from reward_router.rewards.weights import Head as HeadOf
+from reward_router.rewards.weights import HeadKind as HeadOf
 from reward_router.types import RewardModel
 
 
@@ -36,7 +36,7 @@ class ArmSpec:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """What has to be loaded for an arm; arms with equal sources share one copy."""
 
     loader: str
@@ -76,7 +76,7 @@ def check_spec(spec: ArmSpec) -> None:
     if kind.loader is not None and not (spec.model or kind.default_model):
         raise InputError(
             f"{what}: kind {spec.kind} needs a model: a directory, a Hub name, "
-            f"or {', '.join(loading.EMBEDDED)}"
+            f"or {', '.join(loading.PACKAGED_MODELS)}"
         )
     check_options(f"{what} (kind {spec.kind})", kind.make, options, kind.hidden)
     if kind.check is not None:
@@ -89,7 +89,7 @@ def check_spec(spec: ArmSpec) -> None:
         raise InputError(f"{what}: dtype {dtype!r} is unknown{nearest(str(dtype), loading.DTYPES)}")
 
 
-def source_of(spec: ArmSpec, *, dtype: str = "auto", device: str = "cpu") -> Source | None:
+def source_of(spec: ArmSpec, *, dtype: str = "auto", device: str = "cpu") -> ModelSource | None:
     """What an arm has to load; None for an arm without weights.
 
     The arm's own ``dtype`` wins over the pool's.
@@ -97,12 +97,13 @@ def source_of(spec: ArmSpec, *, dtype: str = "auto", device: str = "cpu") -> Sou
     kind = ARMS[spec.kind]
     if kind.loader is None:
         return None
-    trusted = bool(spec.options.get("trust_remote_code", False))
     name = spec.model or kind.default_model or ""
-    return Source(kind.loader, name, str(spec.options.get("dtype", dtype)), device, trusted)
+    trusted = bool(spec.options.get("trust_remote_code", False))
+    own_dtype = str(spec.options.get("dtype", dtype))
+    return ModelSource(kind.loader, name, own_dtype, device, trusted)
 
 
-def load(source: Source) -> tuple[Any, ...]:
+def load_model(source: ModelSource) -> tuple[Any, ...]:
     """(model, tokenizer), or (encoder,); InputError where it cannot be had."""
     trusted = source.trust_remote_code
     loaders: dict[str, Callable[..., Any]] = {
@@ -118,7 +119,7 @@ def load(source: Source) -> tuple[Any, ...]:
     return model, loading.load_tokenizer(source.model, trust_remote_code=trusted)
 
 
-def build(
+def build_arm(
     spec: ArmSpec,
     loaded: Sequence[Any] | None = None,
     *,
@@ -137,7 +138,7 @@ def build(
         device: where that runs.
         gold: the known prompts, for kinds that need them.
 
-    >>> arm = build(ArmSpec("brief", "metric", options={"metric": "length"}))
+    >>> arm = build_arm(ArmSpec("brief", "metric", options={"metric": "length"}))
     >>> arm.score(["x"], [["one two"]]).tolist()
     [[-2.0]]
     """
@@ -145,7 +146,7 @@ def build(
     kind = ARMS[spec.kind]
     source = source_of(spec, dtype=dtype, device=device)
     if loaded is None:
-        loaded = () if source is None else load(source)
+        loaded = () if source is None else load_model(source)
     options = _own_options(spec)
     if source is not None and kind.check_loaded is not None:
         kind.check_loaded(options, source.model)

@@ -15,10 +15,10 @@ PLAIN = "{{ bos_token or '' }}{% for message in messages %}{{ message['content']
 """``chat_template: plain``: for language models that know no chat format."""
 
 
-def messages(prompt: Prompt) -> list[dict[str, Any]]:
+def prompt_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """The prompt as chat messages, copied.
 
-    >>> messages("Hello")
+    >>> prompt_messages("Hello")
     [{'role': 'user', 'content': 'Hello'}]
     """
     if isinstance(prompt, str):
@@ -66,7 +66,7 @@ def check_template(tokenizer: Any, chat_template: str | None, name: str) -> str 
     return chat_template
 
 
-def render(
+def render_chat(
     tokenizer: Any, chat: list[dict[str, Any]], template: str | None, *, generate: bool
 ) -> str:
     """The chat as the model's text; ``generate`` opens the assistant's turn.
@@ -135,12 +135,17 @@ def continuation(
     """
     if not isinstance(response, Reply):
         return response
-    before = render(tokenizer, chat, template, generate=True)
-    whole = render(tokenizer, [*chat, answered(response)], template, generate=False)
+    # With and without the answer: what was added is what the model writes.
+    before = render_chat(tokenizer, chat, template, generate=True)
+    whole = render_chat(tokenizer, [*chat, answered(response)], template, generate=False)
     if not whole.startswith(before):
         return str(response)
+
     written = whole[len(before) :].rstrip()
-    return written.removesuffix(str(tokenizer.eos_token)) if tokenizer.eos_token else written
+    # The scorer adds the end itself.
+    if tokenizer.eos_token:
+        written = written.removesuffix(str(tokenizer.eos_token))
+    return written
 
 
 def prompt_tokens(tokenizer: Any, text: str) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from reward_router.errors import InputError
 
-Head = Literal["causal", "classifier", "body"]
+HeadKind = Literal["causal", "classifier", "body"]
 """What is asked of a checkpoint: next-token logits, a reward head, or hidden states alone."""
 
 AUTO = {
@@ -34,7 +34,7 @@ _NAMED = 6  # missing tensors that a message names
 
 
 def load_whole(
-    head: Head,
+    head: HeadKind,
     name: str,
     path: str,
     *,
@@ -190,7 +190,7 @@ def _set_head(model: Any, path: str, prefix: str) -> None:
 
 
 def _check_architecture(
-    head: Head, name: str, model: Any, trusted: bool, missing: set[str]
+    head: HeadKind, name: str, model: Any, trusted: bool, missing: set[str]
 ) -> None:
     """InputError where the checkpoint was saved for another head, or for code that may not run."""
     saved = list(getattr(model.config, "architectures", None) or [])
@@ -228,7 +228,7 @@ def _list(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _hint(head: Head, model: Any) -> str:
+def _hint(head: HeadKind, model: Any) -> str:
     saved = ", ".join(getattr(model.config, "architectures", None) or []) or "no architecture"
     wanted = {
         "causal": "a causal language model with its output layer, or one with tied embeddings",

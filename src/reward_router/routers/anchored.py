@@ -103,7 +103,10 @@ class Anchored:
         """(B, K) exact P(arm wins). ``penalty_K`` and ``forced`` as for `LinearThompson`."""
         mean_BK, sd_BK = self.posterior(context_BD)
         pulls_K = self.router.model.pulls_K
-        first_K = forced_K(pulls_K, self.warmup) if forced and self.warmup else None
+        first_K = None
+        if forced and self.warmup:
+            first_K = forced_K(pulls_K, self.warmup)
+
         # A price is taken off the mean: it is known, so it does not widen the draw.
         utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
         if first_K is not None:
@@ -124,7 +127,8 @@ class Anchored:
         # the router inside sees only what the prior did not expect
         prior_BK = self.prior(context_BD)
         expected_B = prior_BK[np.arange(rows), index_B]
-        self.router.update(context_BD, index_B, y_B - expected_B, propensity_B)
+        unexplained_B = y_B - expected_B
+        self.router.update(context_BD, index_B, unexplained_B, propensity_B)
 
     def foresight(self, x_1D: AnyFloat, arm: int, payoff: float) -> float:
         """How well one arm foresaw a payoff at one context. O(D^2).
@@ -132,15 +136,17 @@ class Anchored:
         It is log N(payoff; mean, posterior variance + noise variance) up to a constant.
         """
         x_D = np.asarray(x_1D[0], np.float64)
-        expected = (x_D * self.prior_KD[arm]).sum() + self.offset_K[arm]
-        unexplained = payoff - float(expected)
+        # The router inside has learned what the anchor leaves unexplained, and foresees that.
+        anchor = (x_D * self.prior_KD[arm]).sum() + self.offset_K[arm]
+        unexplained = payoff - float(anchor)
 
         model = self.router.model
         return model.foresight(model.contexts(x_1D), arm, unexplained)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm, at the mean arm or at given means; returns its index."""
-        row_1D = checked_prior(None if prior_mean_D is None else [prior_mean_D], 1, self.dim)
+        given = None if prior_mean_D is None else [prior_mean_D]
+        row_1D = checked_prior(given, 1, self.dim)
         self.prior_KD = np.concatenate([self.prior_KD, row_1D])
         self.offset_K = np.append(self.offset_K, 0.0)
         return self.router.add_arm()
@@ -161,11 +167,15 @@ class Anchored:
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError (and no change) where the state does not fit."""
+        # Everything is checked before anything is set: a state that does not fit changes nothing.
         prior_KD = checks.stored(state, "", "anchor_KD", np.float64, (None, self.dim))
-        offset_K = checks.stored(state, "", "offset_K", np.float64, (len(prior_KD),))
-        inner = {k: v for k, v in state.items() if k not in ("anchor_KD", "offset_K")}
+        n_arms = len(prior_KD)
+        offset_K = checks.stored(state, "", "offset_K", np.float64, (n_arms,))
+
+        own = ("anchor_KD", "offset_K")
+        inner = {name: array for name, array in state.items() if name not in own}
         # the router's own arms must be as many as the prior's
-        checks.stored(inner, "", "pulls_K", np.int64, (len(prior_KD),))
+        checks.stored(inner, "", "pulls_K", np.int64, (n_arms,))
         self.router.load_state_dict(inner)
         self.prior_KD = prior_KD
         self.offset_K = offset_K

@@ -22,11 +22,11 @@ Ablation = Literal["online", "offline", "cls"]
 """The paper's ablations: a prior that never learns, none at all, one fitted without CLS."""
 
 
-class Learned(Protocol):
+class LearnedOffline(Protocol):
     """What was learned offline, as far as a router needs it; see `reward_router.offline.prior`."""
 
     arms: Sequence[str]
-    strengths: "Strengths"
+    strengths: "ArmStrengths"
     calibration: "Calibrated"
 
     def router(self, arms: Sequence[str] | None = None, **options: Any) -> Router:
@@ -34,7 +34,7 @@ class Learned(Protocol):
         ...
 
 
-class Strengths(Protocol):
+class ArmStrengths(Protocol):
     """Strengths of arms: one row an arm."""
 
     bt_KD: Float
@@ -50,7 +50,7 @@ class Calibrated(Protocol):
 def bayesian(  # noqa: PLR0913 - its keywords are the options of the configuration
     arms: Sequence[str],
     dim: int,
-    artifact: Learned | None,
+    artifact: LearnedOffline | None,
     *,
     prior: str | None = None,
     without: Ablation | None = None,

@@ -45,8 +45,13 @@ def _invert(p_BK: Float, u_B: Float) -> tuple[Int, Float]:
     if not (total_B > 0).all():
         raise InputError("choose: a row of probabilities sums to 0, so no arm can be drawn")
 
-    passed_B = (cumulative_BK <= u_B[:, None] * total_B).sum(axis=1)
+    # Scaled by the sum, which rounding may leave a little off 1.
+    target_B = u_B[:, None] * total_B
+    passed_B = (cumulative_BK <= target_B).sum(axis=1)
+
     # u * total may round up to total: stay on the last arm of positive probability
-    last_B = p_BK.shape[1] - 1 - np.argmax(p_BK[:, ::-1] > 0, axis=1)
+    last_arm = p_BK.shape[1] - 1
+    last_B = last_arm - np.argmax(p_BK[:, ::-1] > 0, axis=1)
     arm_B = np.minimum(passed_B, last_B).astype(np.int64)
-    return arm_B, p_BK[np.arange(len(arm_B)), arm_B]
+    propensity_B = p_BK[np.arange(len(arm_B)), arm_B]
+    return arm_B, propensity_B

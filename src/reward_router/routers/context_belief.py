@@ -107,22 +107,29 @@ class _Design:
         from scipy.linalg import solve_triangular
 
         if self.few and self.z_TZ is not None:
+            # By rows, where they are fewer than features: N(0, I + Z Z') is the law of the payoffs.
             z_TZ = self.z_TZ * scale_Z
-            root_TT = np.linalg.cholesky(np.eye(len(z_TZ)) + z_TZ @ z_TZ.T)
+            covariance_TT = np.eye(len(z_TZ)) + z_TZ @ z_TZ.T
+            root_TT = np.linalg.cholesky(covariance_TT)
             white_T = solve_triangular(root_TT, self.y_T, lower=True, check_finite=False)
             inverse_T = solve_triangular(root_TT, white_T, lower=True, trans=1, check_finite=False)
+
+            # Against weights of 0, under which the payoffs are N(0, I).
             gain = self.y_T @ self.y_T - white_T @ white_T
-            log_evidence = -np.log(np.diagonal(root_TT)).sum() + 0.5 * gain
-            return float(log_evidence), scale_Z * (z_TZ.T @ inverse_T)
+            half_log_det = np.log(np.diagonal(root_TT)).sum()
+            log_evidence = -half_log_det + 0.5 * gain
+            mean_Z = scale_Z * (z_TZ.T @ inverse_T)
+            return float(log_evidence), mean_Z
 
         # Scales on both sides: the prior becomes N(0, I), and the precision well conditioned.
         precision_ZZ = np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z
         root_ZZ = np.linalg.cholesky(precision_ZZ)
         white_Z = solve_triangular(root_ZZ, scale_Z * self.sum_Z, lower=True, check_finite=False)
-        mean_Z = solve_triangular(root_ZZ, white_Z, lower=True, trans=1, check_finite=False)
-        log_evidence = -np.log(np.diagonal(root_ZZ)).sum() + 0.5 * white_Z @ white_Z
+        scaled_mean_Z = solve_triangular(root_ZZ, white_Z, lower=True, trans=1, check_finite=False)
 
-        return float(log_evidence), scale_Z * mean_Z
+        half_log_det = np.log(np.diagonal(root_ZZ)).sum()
+        log_evidence = -half_log_det + 0.5 * white_Z @ white_Z
+        return float(log_evidence), scale_Z * scaled_mean_Z
 
     def arm_only(self, scale: float) -> float:
         """Log evidence where the first feature alone has a weight."""
@@ -149,16 +156,19 @@ def _design(arm: ArmRows, now: int, level: float, mean_D: Float, noise_sd: float
     """One arm's rows about the mean context, and payoffs less the level."""
     if not arm.summed:
         z_TZ, y_T = arm.weighed(now)
+        root_T = z_TZ[:, 0]
         centred_TZ = z_TZ.copy()
         # z holds the root of the row's weight in its first place, so x - mean is x - root mean
-        centred_TZ[:, 1:] -= z_TZ[:, :1] * mean_D
-        return _from_rows(centred_TZ / noise_sd, (y_T - level * z_TZ[:, 0]) / noise_sd)
+        centred_TZ[:, 1:] -= root_T[:, None] * mean_D
+        about_level_T = y_T - level * root_T
+        return _from_rows(centred_TZ / noise_sd, about_level_T / noise_sd)
 
     gram_ZZ, sum_Z = arm.sums(now)
     rest_Z = sum_Z - level * gram_ZZ[0]
     # the same two shifts as above, made on the sums
     rest_Z[1:] -= rest_Z[0] * mean_D
-    return _Design(None, np.zeros(0), _centred(gram_ZZ, mean_D) / noise_sd**2, rest_Z / noise_sd**2)
+    noise_var = noise_sd**2
+    return _Design(None, np.zeros(0), _centred(gram_ZZ, mean_D) / noise_var, rest_Z / noise_var)
 
 
 def _centred(gram_ZZ: Float, mean_D: Float) -> Float:
@@ -289,18 +299,23 @@ def _weighed(
     plain = sum(design.arm_only(arm_sd) for design in designs)
     first = designs[0]
     width = len(first.sum_Z) if first.z_TZ is None else first.z_TZ.shape[1]
-    own_S = np.empty(len(tried))
 
+    own_S = np.empty(len(tried))
     for place, spread in enumerate(tried):
-        scale_Z = np.full(width, SPREADS[spread] / np.sqrt(length))
+        weight_sd = SPREADS[spread] / np.sqrt(length)
+        scale_Z = np.full(width, weight_sd)
         scale_Z[0] = arm_sd
-        own_S[place] = sum(design.fit(scale_Z)[0] for design in designs) - plain
+        evidence = sum(design.fit(scale_Z)[0] for design in designs)
+        own_S[place] = evidence - plain
 
     # a uniform prior over the spreads of each explanation
-    own = np.logaddexp.reduce(own_S) + np.log(OWN / len(SPREADS))
-    difficulty = np.logaddexp.reduce(difficulty_S) + np.log(DIFFICULTY / len(difficulty_S))
+    own_prior = np.log(OWN / len(SPREADS))
+    difficulty_prior = np.log(DIFFICULTY / len(difficulty_S))
+    own = np.logaddexp.reduce(own_S) + own_prior
+    difficulty = np.logaddexp.reduce(difficulty_S) + difficulty_prior
     total = np.logaddexp.reduce([own, difficulty, np.log(NOTHING)])
-    return float(np.exp(own - total)), tried[int(own_S.argmax())]
+    best = tried[int(own_S.argmax())]
+    return float(np.exp(own - total)), best
 
 
 def empty_model(n_arms: int, dim: int) -> LinearModel:

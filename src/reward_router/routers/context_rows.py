@@ -74,12 +74,15 @@ class ArmRows:
 
     def _grow(self) -> None:
         have = len(self.payoff_T)
+        # Twice as many: then the copies cost O(1) a row on average.
         more = min(have, self.young_limit - have)
         new_rows_TZ = np.zeros((more, self.width))
+        new_payoff_T = np.zeros(more)
+        new_stamp_T = np.zeros(more, np.int64)
 
         self.rows_TZ = np.concatenate([self.rows_TZ, new_rows_TZ])
-        self.payoff_T = np.concatenate([self.payoff_T, np.zeros(more)])
-        self.stamp_T = np.concatenate([self.stamp_T, np.zeros(more, np.int64)])
+        self.payoff_T = np.concatenate([self.payoff_T, new_payoff_T])
+        self.stamp_T = np.concatenate([self.stamp_T, new_stamp_T])
 
     def _fold(self, stamp: int) -> None:
         """Add the rows to the sums, as of the ``stamp``-th payoff."""
@@ -131,11 +134,17 @@ class ArmRows:
         """Restore; InputError where something does not fit."""
         take = partial(checks.stored, state, prefix)
         rows_TZ = take("rows_TZ", np.float64, (None, self.width))
+
+        # An arm without sums has an empty matrix; one with sums has a whole one.
         gram_ZZ = take("gram_ZZ", np.float64, (None, None))
         side = checks.whole("side of a state's gram_ZZ", len(gram_ZZ), 0, self.width)
-        self.gram_ZZ = take("gram_ZZ", np.float64, (self.width, self.width) if side else (0, 0))
+        shape = (self.width, self.width) if side else (0, 0)
+        self.gram_ZZ = take("gram_ZZ", np.float64, shape)
+
         most = TAIL - 1 if self.summed else self.young_limit - 1
         self.count = checks.whole(f"rows of {prefix}rows_TZ", len(rows_TZ), 0, most)
+
+        # Room for further rows behind those of the state.
         room = max(TAIL, self.count)
         self.rows_TZ = np.zeros((room, self.width))
         self.payoff_T = np.zeros(room)
@@ -143,5 +152,6 @@ class ArmRows:
         self.rows_TZ[: self.count] = rows_TZ
         self.payoff_T[: self.count] = take("payoff_T", np.float64, (self.count,))
         self.stamp_T[: self.count] = take("stamp_T", np.int64, (self.count,))
+
         self.sum_Z = take("sum_Z", np.float64, (self.width,))
         self.folded_at, self.merged = take("folded", np.int64, (2,)).tolist()

@@ -146,7 +146,8 @@ class Priced:
             self.payoffs += 1
             if self.budget is not None:
                 # lambda <- clip(lambda + step (cost - budget) / largest cost, 0, limit)
-                moved = self.price + self.step * (cost - self.budget) / self._scale()
+                overspent = cost - self.budget
+                moved = self.price + self.step * overspent / self._scale()
                 self.price = min(max(moved, 0.0), self.limit)
 
     def add_arm(self, cost: float) -> int:

@@ -169,9 +169,13 @@ class Guard:
 
     def loaded(self, state: Mapping[str, NDArray[Any]], n_arms: int) -> "Guard":
         """A new guard in this state."""
-        value = checks.stored(state, "", "guard", np.float64, (3 + len(self.sum_D),))
-        guard = Guard(int(value[0]), self.margin, n_arms, len(self.sum_D))
-        guard.gain = float(value[1])
-        guard.rounds = int(value[2])
-        guard.sum_D = value[3:].copy()
+        n_features = len(self.sum_D)
+        # As written: safe arm, gain, rounds, then the sum of contexts.
+        numbers = checks.stored(state, "", "guard", np.float64, (3 + n_features,))
+        safe = int(numbers[0])
+
+        guard = Guard(safe, self.margin, n_arms, n_features)
+        guard.gain = float(numbers[1])
+        guard.rounds = int(numbers[2])
+        guard.sum_D = numbers[3:].copy()
         return guard

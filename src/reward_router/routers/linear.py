@@ -34,7 +34,9 @@ def linear_model(
     n_arms = checks.whole("n_arms", shape[0], 1, checks.MAX_ARMS)
     dim = checks.whole("dim", shape[1], 1, checks.MAX_DIM)
     prior_KD = checked_prior(prior_mean, n_arms, dim, options.intercept)
-    return LinearModel(prior_KD, precision, *noise, checked_dtype(dtype), options)
+    variance, payoff_sd = noise
+    number_type = checked_dtype(dtype)
+    return LinearModel(prior_KD, precision, variance, payoff_sd, number_type, options)
 
 
 def guard_of(

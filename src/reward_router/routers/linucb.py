@@ -91,10 +91,20 @@ class LinUCB(LinearRouter):
         self.alpha = checks.real("alpha", alpha, 0.0, 1e6)
         precision = checks.real("ridge", ridge, 0.0, 1e12, above=True)
         payoff_sd = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True)
+        # LinUCB has no noise in its precision: A = ridge I + sum xx'.
+        noise = (1.0, payoff_sd)
+
         options = ModelOptions(
-            discount, window, huber, center, intercept, trust, trust_precision, trust_discount
+            discount,
+            window,
+            huber,
+            center,
+            intercept,
+            trust,
+            trust_precision,
+            trust_discount,
         )
-        model = linear_model((n_arms, dim), prior_mean, precision, (1.0, payoff_sd), dtype, options)
+        model = linear_model((n_arms, dim), prior_mean, precision, noise, dtype, options)
         guard = guard_of(model, safe, margin, decision_margin)
         super().__init__(model, explore, warmup, guard, decision_margin)
 
@@ -115,12 +125,16 @@ class LinUCB(LinearRouter):
         level_BK = bounds[0] - penalty_K
         low_BK = bounds[1]
         high_BK = bounds[2]
+        # What the best arm reaches at least; an arm below it at most cannot be best.
         reach_B = (level_BK + self.alpha * low_BK).max(axis=1)
         reach_B -= SLACK * (1.0 + np.abs(reach_B))
         # the comparison is negated so that NaN, an unknown bound, leaves an arm in
         open_BK = ~(level_BK + self.alpha * high_BK < reach_B[:, None])
         score_BK = np.where(open_BK, level_BK, -np.inf)
-        close_BK = open_BK & (open_BK.sum(axis=1) > 1)[:, None]
+
+        # Rows where a single arm is left are decided without its bonus.
+        several_B = open_BK.sum(axis=1) > 1
+        close_BK = open_BK & several_B[:, None]
         # where many arms are about as good, reading all of them at once is cheaper
         if np.count_nonzero(close_BK) > close_BK.size // 4:
             return self._bonus(*self.model.moments(x_BD)) - penalty_K

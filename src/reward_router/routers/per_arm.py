@@ -78,7 +78,9 @@ class PerArm:
     def add_arm(self) -> int:
         """One arm more, at the end; returns its index."""
         for name in self.rows:
-            setattr(self, name, np.append(getattr(self, name), self._new_row(name)))
+            values_K = getattr(self, name)
+            longer_K = np.append(values_K, self._new_row(name))
+            setattr(self, name, longer_K)
         self.n_arms += 1
         return self.n_arms - 1
 
@@ -86,7 +88,8 @@ class PerArm:
         """Drop an arm; those behind it move down by one. InputError for the last."""
         checks.removable(index, self.n_arms)
         for name in self.rows:
-            setattr(self, name, np.delete(getattr(self, name), index))
+            values_K = getattr(self, name)
+            setattr(self, name, np.delete(values_K, index))
         self.n_arms -= 1
 
     def state_dict(self) -> State:

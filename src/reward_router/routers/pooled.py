@@ -28,10 +28,15 @@ def _grid() -> tuple[Float, Float]:
     mean_GG, sd_GG = np.meshgrid(MEANS, SPREADS, indexing="ij")
     mean_G = mean_GG.ravel()
     sd_G = sd_GG.ravel()
+
     # a Beta law cannot spread wider than mean (1 - mean)
+    widest_G = mean_G * (1 - mean_G)
     var_G = np.minimum(sd_G**2, 0.5 * mean_G * (1 - mean_G))
-    size_G = mean_G * (1 - mean_G) / var_G - 1
-    return mean_G * size_G, (1 - mean_G) * size_G
+    # alpha + beta of the Beta law with this mean and this variance
+    size_G = widest_G / var_G - 1
+    alpha_G = mean_G * size_G
+    beta_G = (1 - mean_G) * size_G
+    return alpha_G, beta_G
 
 
 ALPHA_G, BETA_G = _grid()
@@ -60,11 +65,12 @@ class Population:
         # A graded payoff tells more than a coin's: it counts as 1 / phi of them.
         count_K = totals_K3[:, 0] / self.dispersion
         right_K = totals_K3[:, 1] / self.dispersion
-        all_K = self.size + count_K
-        # mean of Beta(alpha + right, beta + wrong)
-        mean_K = (self.size * self.mean + right_K) / all_K
 
-        return mean_K, np.sqrt(mean_K * (1 - mean_K) / (all_K + 1))
+        # mean of Beta(alpha + right, beta + wrong)
+        all_K = self.size + count_K
+        mean_K = (self.size * self.mean + right_K) / all_K
+        var_K = mean_K * (1 - mean_K) / (all_K + 1)
+        return mean_K, np.sqrt(var_K)
 
     def noise(self, mean_K: Float) -> Float:
         """Variance of one payoff of arms with these means."""
@@ -118,19 +124,22 @@ def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float
     """
     from scipy.special import ndtr
 
-    if len(mean_K) == 1:
+    n_arms = len(mean_K)
+    if n_arms == 1:
         return np.zeros(1)
 
     # the best other arm is the best, except for the best arm itself
     # O(K), where a sort of many arms would be O(K log K).
-    second, best = np.partition(mean_K, len(mean_K) - 2)[-2:]
+    second, best = np.partition(mean_K, n_arms - 2)[-2:]
     other_K = np.where(mean_K >= best, second, best)
+
     # s, z and the expected rise of the best mean, as above
     wide_K = np.sqrt(sd_K**2 + noise_K / LOOK_AHEAD)
     move_K = np.maximum(sd_K**2 / wide_K, 1e-12)
     z_K = -np.abs(mean_K - other_K) / move_K
     density_K = np.exp(-0.5 * z_K**2) / np.sqrt(2 * np.pi)
-    gain_K = np.maximum(move_K * (z_K * ndtr(z_K) + density_K), 0.0)
+    rise_K = move_K * (z_K * ndtr(z_K) + density_K)
+    gain_K = np.maximum(rise_K, 0.0)
 
     return np.asarray(rows_left / LOOK_AHEAD * gain_K)
 

@@ -27,8 +27,9 @@ class Strongest:
     def __init__(self, strength_KD: Sequence[Any]) -> None:
         """Strengths arm by arm."""
         known = [np.asarray(row, np.float64) for row in strength_KD if row is not None]
-        alike = len({row.shape for row in known}) == 1
-        if not alike or not all(np.isfinite(row).all() for row in known):
+        lengths = {row.shape for row in known}
+        all_finite = all(np.isfinite(row).all() for row in known)
+        if len(lengths) != 1 or not all_finite:
             raise InputError(
                 "Strongest: strengths of at least one arm are needed, finite and all of one length"
             )
@@ -36,20 +37,25 @@ class Strongest:
         self.n_arms = checks.whole("n_arms", len(strength_KD), 1, checks.MAX_ARMS)
         self.dim = len(known[0])
         self.known_K = np.array([row is not None for row in strength_KD])
-        rows = [np.zeros(self.dim) if row is None else row for row in strength_KD]
+        # Zeros hold the place of an arm without strengths; `known_K` keeps it from being chosen.
+        no_strengths = np.zeros(self.dim)
+        rows = [no_strengths if row is None else row for row in strength_KD]
         self.strength_KD = np.array(rows, np.float64)
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
         """(B, K): all probability on the strongest arm, strengths less the penalty. O(B K D)."""
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
+        strength_BK = x_BD @ self.strength_KD.T
         # an arm without strengths can never be the largest
-        score_BK = np.where(self.known_K, x_BD @ self.strength_KD.T, -np.inf)
+        score_BK = np.where(self.known_K, strength_BK, -np.inf)
         if penalty_K is not None:
             score_BK = score_BK - penalty_K
 
+        # Arms that tie share the row.
         best_B1 = score_BK.max(axis=1, keepdims=True)
         best_BK = score_BK == best_B1
-        return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
+        n_best_B1 = best_BK.sum(axis=1, keepdims=True)
+        return np.asarray(best_BK / n_best_B1)
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None

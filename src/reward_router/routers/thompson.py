@@ -86,11 +86,21 @@ class LinearThompson(LinearRouter):
     ) -> None:
         """InputError names the argument that is out of range."""
         precision = checks.real("prior_precision", prior_precision, 0.0, 1e12, above=True)
-        noise_var = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True) ** 2
+        payoff_sd = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True)
+        # L = prior_precision I + noise_sd^-2 sum xx': here the noise enters the precision.
+        noise = (payoff_sd**2, 1.0)
+
         options = ModelOptions(
-            discount, window, huber, center, intercept, trust, trust_precision, trust_discount
+            discount,
+            window,
+            huber,
+            center,
+            intercept,
+            trust,
+            trust_precision,
+            trust_discount,
         )
-        model = linear_model((n_arms, dim), prior_mean, precision, (noise_var, 1.0), dtype, options)
+        model = linear_model((n_arms, dim), prior_mean, precision, noise, dtype, options)
         guard = guard_of(model, safe, margin, decision_margin)
         super().__init__(model, explore, warmup, guard, decision_margin)
         self.width = checks.real("width", width, 0.0, 1e3)

@@ -294,16 +294,20 @@ class TrustedThompson:
         weight_M11 = self.weight_M[:, None, None]
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
         var_BK = (weight_M11 * sd_MBK**2).sum(axis=0)
-        utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
 
-        return win_probability(utility_BK, self.width * np.sqrt(var_BK))
+        utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
+        sd_BK = self.width * np.sqrt(var_BK)
+        return win_probability(utility_BK, sd_BK)
 
     def _part_moments(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sds (M, B, K) of every part."""
-        moments_M = [router.posterior(context_BD) for router in self._routers]
-        mean_MBK = np.stack([mean_BK for mean_BK, _ in moments_M])
-        sd_MBK = np.stack([sd_BK for _, sd_BK in moments_M])
-        return mean_MBK, sd_MBK
+        means = []
+        sds = []
+        for router in self._routers:
+            mean_BK, sd_BK = router.posterior(context_BD)
+            means.append(mean_BK)
+            sds.append(sd_BK)
+        return np.stack(means), np.stack(sds)
 
     @property
     def _routers(self) -> list[Anchored | LinearThompson]:
@@ -319,7 +323,11 @@ class TrustedThompson:
         weight_M11 = self.weight_M[:, None, None]
         # sums, no products of matrices: an arm's digits depend on no other arm
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
-        var_BK = (weight_M11 * (sd_MBK**2 + (mean_MBK - mean_BK) ** 2)).sum(axis=0)
+
+        # The law of total variance: within the parts, and between their means.
+        within_MBK = sd_MBK**2
+        between_MBK = (mean_MBK - mean_BK) ** 2
+        var_BK = (weight_M11 * (within_MBK + between_MBK)).sum(axis=0)
         return mean_BK, np.sqrt(var_BK)
 
     def update(
@@ -354,11 +362,14 @@ class TrustedThompson:
         """Rows of one context and one arm."""
         arm = int(arm_B[0])
         payoff = float(payoff_B.mean())
-        density_M = [self.informed.foresight(x_BD[:1], arm, payoff)]
-        density_M += [
-            model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in self._models[1:]
-        ]
         rows = len(payoff_B)
+        x_1D = x_BD[:1]
+
+        # How well each part foresaw the payoff, before any of them has learned from it.
+        density_M = [self.informed.foresight(x_1D, arm, payoff)]
+        other_models = self._models[1:]
+        density_M += [model.foresight(model.contexts(x_1D), arm, payoff) for model in other_models]
+
         pulls = int(self.plain.model.pulls_K[arm])
         self.squares += rows * (2 * pulls + rows)  # (pulls + rows)^2 - pulls^2
         for router in self._routers:
@@ -437,6 +448,8 @@ def _foreseen_mean(model: LinearModel, alike: float, level: float, level_sd: flo
     """
     options = model.options
     constant_var = 1 / options.intercept if options.intercept else 0.0
-    arm = 1 / model.precisions[0] + constant_var
-    variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * alike
+    arm_var = 1 / model.precisions[0] + constant_var
+    noise_var = model.noise_var / model.payoff_weight
+    # What the level itself, the noise of its payoffs and the arms that were pulled add up to.
+    variance = level_sd**2 + noise_var + arm_var * alike
     return log_density(level, variance, 0.0, model.payoff_mean)

@@ -6,8 +6,10 @@ committees, ensembles, priors over pairs, and routing by batch, pair or iteratio
 its responses is what is routed.
 """
 
+import logging
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.session import Session
+
+log = logging.getLogger(__name__)
 
 
 def fitting(config: Config) -> Config:
@@ -64,17 +68,22 @@ def fitting(config: Config) -> Config:
     return config.model_copy(update={"context": context})
 
 
-def build(config: Config, ledger: Path) -> Session:
+def build(config: Config, ledger: Path, turns: Any = None) -> Session:
     """The session of a configuration that was found `fitting`, on the ledger at this path.
+
+    ``turns`` scores for the arms, as `Turns` does; None: they are loaded in this process.
 
     InputError where an arm cannot be had; LedgerError where somebody else writes the ledger.
     """
     specs = arm_specs(config)
     pool = build_pool(config, [])
-    check_arms(specs, pool)
+    if turns is None:
+        check_arms(specs, pool)
+        turns = Turns(pool, specs)
     names = arm_names(config)
-    turns: Any = Turns(pool, specs)
-    mode = build_mode(config, build_asker(config, turns), names, list)
+    asker = build_asker(config, turns)
+    asker.warn = partial(log.warning, "%s")
+    mode = build_mode(config, asker, names, list)
     contexts = Contexts(config.context, None, device=config.pool.device)
     ledger.parent.mkdir(parents=True, exist_ok=True)
     store = Ledger(ledger, durability=config.durability, contexts=config.contexts)

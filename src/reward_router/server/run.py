@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reward_router.config import Config
 from reward_router.errors import InputError, RunError
@@ -66,47 +67,64 @@ def serve(config: Config, place: Place, say: Callable[[str], None]) -> None:
     InputError for a configuration or a place that cannot be right; RunError where the port is
     taken.
     """
-    try:
-        import uvicorn
+    check_packages()
+    from reward_router.server.app import Access, application
 
-        from reward_router.server.app import Access, application
+    if place.max_body < 1:
+        raise InputError(f"--max-body {place.max_body}: allowed 1 or more bytes")
+    access = Access(place.token(), place.max_body)
+    settled = fitting(config)
+    with listener_at(place.host, place.port) as listener:
+        desk = Desk(build(settled, place.ledger))
+        groups = groups_of(config, place, desk)
+        say(f"ledger   {place.ledger} ({desk.ledger.last_seq} events)")
+        answer(application(desk, groups, access), listener, say)
+        say("stopped")
+
+
+def check_packages() -> None:
+    """InputError where the extra ``serve`` is not installed."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"serve needs FastAPI and uvicorn ({error.name} is missing); "
             "pip install 'reward-router[serve]'"
         ) from None
-    if place.max_body < 1:
-        raise InputError(f"--max-body {place.max_body}: allowed 1 or more bytes")
-    access = Access(place.token(), place.max_body)
-    settled = fitting(config)
-    listener = _listener(place.host, place.port)
-    with listener:
-        desk = Desk(build(settled, place.ledger))
-        size = place.group_size or config.policy.n_responses
-        groups = Groups(desk, size, place.group_seconds, config.data.answer_kind)
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application(desk, groups, access),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=GRACE,
-            )
+
+
+def groups_of(config: Config, place: Place, desk: Desk) -> Groups:
+    """The prompt groups that a server keeps."""
+    size = place.group_size or config.policy.n_responses
+    return Groups(desk, size, place.group_seconds, config.data.answer_kind)
+
+
+def answer(app: Any, listener: socket.socket, say: Callable[[str], None]) -> None:
+    """Have an ASGI application answer at an open socket until SIGTERM or Ctrl-C."""
+    import uvicorn
+
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE,
         )
-        # uvicorn raises a signal again once it has stopped; that must not end the process badly.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, server.handle_exit)
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        say(f"ledger   {place.ledger} ({desk.ledger.last_seq} events)")
-        say(f"serving  http://{shown}:{port}")
-        server.run(sockets=[listener])
-        say("stopped")
+    )
+    # uvicorn raises a signal again once it has stopped; that must not end the process badly.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    say(f"serving  http://{shown}:{port}")
+    server.run(sockets=[listener])
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listener_at(host: str, port: int) -> socket.socket:
     """A socket that listens; RunError where it cannot."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -8,6 +8,7 @@ its category and the hash of its prompt.
 Leaves out: phrasings are shared between splits, so the splits test new content, not new wordings.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ from reward_router.tasks import facts, sentences, topics
 from reward_router.tasks.verifiers import verify_check
 from reward_router.words import words
 
-Split = Literal["train", "fit", "dev", "test"]
-SPLITS: tuple[Split, ...] = ("train", "fit", "dev", "test")
+TaskSplit = Literal["train", "fit", "dev", "test"]
+SPLITS: tuple[TaskSplit, ...] = ("train", "fit", "dev", "test")
 Check = dict[str, Any]
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def _pick(options: Sequence[T], purpose: str, item: str) -> T:
     return options[int(_hash(purpose, item) * len(options))]
 
 
-def split_of(item: str) -> Split:
+def split_of(item: str) -> TaskSplit:
     """The split that a content item belongs to, by its hash alone.
 
     40 % are train, and 20 % each are fit, dev and test.
@@ -76,7 +77,7 @@ def _task(category: str, prompt: str, check: Check, answer: str | None = None) -
     return Task(f"{category}-{digest}", prompt, category, answer, check)
 
 
-def _rows(table: str, split: Split) -> Iterator[list[str]]:
+def _rows(table: str, split: TaskSplit) -> Iterator[list[str]]:
     """The table's rows of a split; a row's content is its first cell."""
     for line in table.strip().splitlines():
         cells = [cell.strip() for cell in line.split("|")]
@@ -92,7 +93,7 @@ FACT_FORMS = (
 )
 
 
-def _facts(split: Split) -> Iterator[Task]:
+def _facts(split: TaskSplit) -> Iterator[Task]:
     for question, *answers in _rows(facts.TABLE, split):
         prompt = _pick(FACT_FORMS, "facts", question).format(question)
         check = _all(
@@ -112,16 +113,19 @@ SUM_FORMS = (
 )
 
 
-def _sums(split: Split) -> Iterator[Task]:
+def _sums(split: TaskSplit) -> Iterator[Task]:
     """Sums of two two-digit numbers; {a, b} is the content, whatever the order."""
     for low in range(11, 50):
         for high in range(low, 50):
             item = f"{low}+{high}"
             # One pair in five is kept: all of them would be many more than the other tasks.
-            if _hash("kept", item) >= 0.2 or split_of(item) != split:
+            is_kept = _hash("kept", item) < 0.2
+            if not is_kept or split_of(item) != split:
                 continue
+
             a, b = _pick(((low, high), (high, low)), "order", item)
-            prompt = _pick(SUM_FORMS, "sums", item).format(a=a, b=b)
+            form = _pick(SUM_FORMS, "sums", item)
+            prompt = form.format(a=a, b=b)
             check: Check = {"kind": "last_number", "value": low + high}
             yield _task("sums", prompt, check, str(low + high))
 
@@ -190,7 +194,7 @@ def _topic_check(category: str, one: str, two: str, avoid: str, limit: int) -> C
     return checks[category]
 
 
-def _about_topics(category: str, split: Split) -> Iterator[Task]:
+def _about_topics(category: str, split: TaskSplit) -> Iterator[Task]:
     for topic, one, two, avoid in _rows(topics.TABLE, split):
         limit = _pick(LIMITS, "limit", topic)
         form = _pick(TOPIC_FORMS[category], category, topic)
@@ -224,11 +228,11 @@ PAST_FORMS = (
 )
 
 
-def _sentence_rows(split: Split) -> Iterator[str]:
+def _sentence_rows(split: TaskSplit) -> Iterator[str]:
     return (line for line in sentences.TABLE.strip().splitlines() if split_of(line) == split)
 
 
-def _past(split: Split) -> Iterator[Task]:
+def _past(split: TaskSplit) -> Iterator[Task]:
     for line in _sentence_rows(split):
         # The table marks every verb as [present|past].
         present_sentence = _VERB.sub(r"\1", line)
@@ -249,14 +253,17 @@ def _past(split: Split) -> Iterator[Task]:
 CATEGORIES: tuple[str, ...] = ("facts", "sums", *TOPIC_FORMS, "past")
 
 
-def _pool(category: str, split: Split) -> list[Task]:
+# The tables never change, and a run reads a split several times: to train, to measure, to tell in
+# its manifest what it was trained on.
+@functools.cache
+def _pool(category: str, split: TaskSplit) -> tuple[Task, ...]:
     makers = {"facts": _facts, "sums": _sums, "past": _past}
     if category in makers:
-        return list(makers[category](split))
-    return list(_about_topics(category, split))
+        return tuple(makers[category](split))
+    return tuple(_about_topics(category, split))
 
 
-def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
+def generate(split: TaskSplit, n: int | None = None, seed: int = 0) -> list[Task]:
     """The first `n` tasks of a split (all for None).
 
     Categories take turns in the order of `CATEGORIES`. `seed` chooses the order inside each

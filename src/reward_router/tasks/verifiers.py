@@ -166,12 +166,15 @@ def verify_check(check: Check, response: str) -> bool:
     """
     rule = RULES.get(check.get("kind", ""))
     if rule is None:
-        raise InputError(
-            f"unknown check kind {check.get('kind')!r}; allowed: {', '.join(sorted(RULES))}"
-        )
+        allowed_kinds = ", ".join(sorted(RULES))
+        raise InputError(f"unknown check kind {check.get('kind')!r}; allowed: {allowed_kinds}")
+
+    # The rule's own signature says which arguments it takes, behind the response.
     arguments = {name: value for name, value in check.items() if name != "kind"}
-    allowed = rule.__code__.co_varnames[1 : rule.__code__.co_argcount]
-    needed = allowed[: len(allowed) - len(rule.__defaults__ or ())]
+    code = rule.__code__
+    allowed = code.co_varnames[1 : code.co_argcount]
+    n_needed = len(allowed) - len(rule.__defaults__ or ())
+    needed = allowed[:n_needed]
     if not set(needed) <= set(arguments) <= set(allowed):
         raise InputError(
             f"check {check['kind']!r} has arguments {sorted(arguments)}; it takes {list(allowed)}"

@@ -36,17 +36,23 @@ class FakeTransport(httpx.MockTransport):
     def _handle(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
             page = self.pages.get(request.url.path)
-            return httpx.Response(404) if page is None else httpx.Response(200, json=page)
+            if page is None:
+                return httpx.Response(404)
+            return httpx.Response(200, json=page)
+
         body = json.loads(request.content)
         self.requests.append(request)
         self.bodies.append(body)
         answer = self.respond(body)
         if isinstance(answer, Exception):
             raise answer
-        return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+        # A whole response as it is, and anything else as the JSON of one that went well.
+        if isinstance(answer, httpx.Response):
+            return answer
+        return httpx.Response(200, json=answer)
 
 
-class FakeClock:
+class FakeTimekeeper:
     """Time that passes only where somebody waits; ``slept`` keeps the waits.
 
     Jitter is always ``jitter``.

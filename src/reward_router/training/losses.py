@@ -115,8 +115,10 @@ def kto(  # noqa: PLR0913 (the quantities of the formula)
     """
     margin_B = (policy_B - ref_B) - kl  # KTO eq. 7: r_theta - z_0
     # KTO eq. 7: lambda_D - v(x, y) of a desirable response, lambda_U - v(x, y) of another.
-    desirable_loss_B = desirable_weight * (1 - torch.sigmoid(beta * margin_B))
-    undesirable_loss_B = undesirable_weight * (1 - torch.sigmoid(-beta * margin_B))
+    desirable_value_B = torch.sigmoid(beta * margin_B)
+    undesirable_value_B = torch.sigmoid(-beta * margin_B)
+    desirable_loss_B = desirable_weight * (1 - desirable_value_B)
+    undesirable_loss_B = undesirable_weight * (1 - undesirable_value_B)
     return torch.where(desirable_B.bool(), desirable_loss_B, undesirable_loss_B)
 
 

@@ -63,7 +63,7 @@ def can_pack(model: nn.Module) -> bool:
     return not (uses_window and layer_types is None)
 
 
-def pack(
+def pack_texts(
     texts: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int, dtype: torch.dtype
 ) -> Packed:
     """Rows for texts; equal prompts share a row, and equal texts are computed once.

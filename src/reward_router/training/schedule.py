@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["constant", "linear", "cosine"]
+ScheduleKind = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Schedule:
 
     lr: float
     warmup: float = 0.0
-    kind: Kind = "constant"
+    kind: ScheduleKind = "constant"
     batches: int = 1
     per_batch: int = 1
 
@@ -58,10 +58,15 @@ class Schedule:
         steps_before = (batch + done) * self.per_batch
         warm_steps = self.warm_steps
         if steps_before < warm_steps:
+            # n + 1 and not n: the first step already learns.
             return self.lr * min(1.0, (steps_before + 1) / warm_steps)
         if self.kind == "constant":
             return self.lr
-        share_left = max(0.0, (self.steps - steps_before) / max(self.steps - warm_steps, 1))
+
+        # (U - n) / (U - W); never below 0, where a batch gave more steps than planned.
+        decay_steps = max(self.steps - warm_steps, 1)
+        share_left = max(0.0, (self.steps - steps_before) / decay_steps)
         if self.kind == "linear":
             return self.lr * share_left
-        return self.lr * (1 + math.cos(math.pi * (1 - share_left))) / 2
+        angle = math.pi * (1 - share_left)
+        return self.lr * (1 + math.cos(angle)) / 2

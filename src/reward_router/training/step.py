@@ -27,7 +27,7 @@ from reward_router.keyed import rng
 from reward_router.policy import Policy
 from reward_router.training.logps import response_logps
 from reward_router.training.losses import dpo, kto, kto_kl, nll
-from reward_router.training.packed import can_pack, pack, packed_logps
+from reward_router.training.packed import can_pack, pack_texts, packed_logps
 from reward_router.training.records import Pair, StepResult
 from reward_router.training.schedule import Schedule
 from reward_router.types import Float
@@ -154,15 +154,19 @@ class Trainer:
         size = self.config.mini_batch
         mini_batches = math.ceil(all_pairs / size) if size else 1
         if mini_batches <= 1:
-            return [_Part(list(range(own_pairs)), all_pairs)] * self.config.steps_per_batch
+            whole = _Part(list(range(own_pairs)), all_pairs)
+            return [whole] * self.config.steps_per_batch
+
         # Pairs are numbered over all processes, so all of them draw the same mini-batches.
         pairs_by_process: list[int] = gather_object([own_pairs])
         start = sum(pairs_by_process[: self.accelerator.process_index])
         stop = start + own_pairs
+
         parts = []
         for epoch in range(self.config.steps_per_batch):
             # By key and not by torch's generator: a resumed run draws the same mini-batches.
-            order = rng(self.seed, "minibatch", batch, str(epoch)).permutation(all_pairs)
+            draw = rng(self.seed, "minibatch", batch, str(epoch))
+            order = draw.permutation(all_pairs)
             for members in np.array_split(order, mini_batches):
                 own_rows = sorted(int(i) - start for i in members if start <= i < stop)
                 parts.append(_Part(own_rows, len(members)))
@@ -195,13 +199,16 @@ class Trainer:
     def _size(self, pairs: Sequence[Pair]) -> "_Size":
         """Pairs of all processes, and the mean number of trained tokens of their winners."""
         own_pairs = float(len(pairs))
-        # As float64 in one tensor: one exchange between processes serves both counts.
         own_tokens = float(sum(len(self.policy.response_ids(pair.chosen)) for pair in pairs))
+
+        # As float64 in one tensor: one exchange between processes serves both counts.
         own_counts = torch.tensor(
             [own_pairs, own_tokens], dtype=torch.float64, device=self.accelerator.device
         )
-        all_pairs, all_tokens = self.accelerator.reduce(own_counts, "sum").tolist()
-        return _Size(int(all_pairs), all_tokens / max(all_pairs, 1.0))
+        all_counts = self.accelerator.reduce(own_counts, "sum")
+        all_pairs, all_tokens = all_counts.tolist()
+        mean_tokens = all_tokens / max(all_pairs, 1.0)
+        return _Size(int(all_pairs), mean_tokens)
 
     def _descend(
         self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size", lr: float
@@ -239,18 +246,22 @@ class Trainer:
         scale = self.accelerator.num_processes / size.pairs
         if not pairs:
             # The others wait for this process's gradients, so it sends zeros.
-            logps_BT, _ = self._logps(self.model, self._encode([_NO_PAIR], "chosen"))
+            nothing = self._encode([_NO_PAIR], "chosen")
+            logps_BT, _ = self._logps(self.model, nothing)
             self.accelerator.backward(0.0 * logps_BT.sum())
             return np.zeros(0)
+
         losses = []
         micro_batches = list(self._micro(len(pairs)))
         for rows in micro_batches:
             is_last = rows is micro_batches[-1]
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+            exchange = nullcontext() if is_last else self.accelerator.no_sync(self.model)
+            with exchange:
                 loss_M = self._losses(pairs, rows, reference, size)
                 weights = [pair.weight for pair in pairs[rows]]
                 weight_M = torch.tensor(weights, device=loss_M.device)
-                self.accelerator.backward((weight_M * loss_M).sum() * scale)
+                weighted = (weight_M * loss_M).sum()
+                self.accelerator.backward(weighted * scale)
             losses.append(loss_M.detach().double().cpu())
         return np.asarray(torch.cat(losses).numpy())
 
@@ -320,9 +331,13 @@ class Trainer:
         no_kl = zero_P.sum()
         if self.config.loss == "nll":
             return _Reference(zero_P, zero_P, no_kl, same=False)
+
+        # KTO needs its KL term before the first pass, so it is never filled in by one.
         one_pass = self.config.steps_per_batch == 1 or self.config.mini_batch is not None
-        if self.policy.at_reference and one_pass and self.config.loss != "kto":
+        first_pass_knows = self.policy.at_reference and one_pass and self.config.loss != "kto"
+        if first_pass_knows:
             return _Reference(zero_P, zero_P.clone(), no_kl, same=True)
+
         # The empty piece in front lets a process without pairs concatenate, too.
         chosen = [zero_P[:0]]
         rejected = [zero_P[:0]]
@@ -330,33 +345,39 @@ class Trainer:
             for rows in self._micro(len(pairs)):
                 token_BT, mask_BT = self._both(self.policy.model, pairs[rows])
                 logp_B = (token_BT * mask_BT).sum(1)
-                size_M = len(logp_B) // 2
-                chosen.append(logp_B[:size_M])
-                rejected.append(logp_B[size_M:])
+                # All chosen responses of the micro-batch stand before all rejected ones.
+                n_pairs = len(logp_B) // 2
+                chosen.append(logp_B[:n_pairs])
+                rejected.append(logp_B[n_pairs:])
         return _Reference(torch.cat(chosen), torch.cat(rejected), self._kl(pairs), same=False)
 
     def _kl(self, pairs: Sequence[Pair]) -> Tensor:
         """KTO's z_0 over all processes, policy against reference on mismatched responses."""
         if self.config.loss != "kto":
             return torch.zeros((), device=self.accelerator.device)
+        # A prompt with the responses to another one: what the policy says where nothing is
+        # preferred.
         mismatched_pairs = mismatched(pairs)
         policy_logps = self._chosen_logps(mismatched_pairs, "policy")
         reference_logps = self._chosen_logps(mismatched_pairs, "reference")
         own_logps = list(zip(policy_logps, reference_logps, strict=True))
+
         # Gathered as Python objects, since processes may bring different numbers of pairs.
-        logps_B2 = torch.tensor(gather_object(own_logps), device=self.accelerator.device)
+        all_logps = gather_object(own_logps)
+        logps_B2 = torch.tensor(all_logps, device=self.accelerator.device)
         policy_B, reference_B = logps_B2.reshape(-1, 2).unbind(1)
         return kto_kl(policy_B, reference_B)
 
     def _chosen_logps(self, pairs: Sequence[Pair], adapter: str) -> list[float]:
         """The summed log-probability of each chosen response under one adapter, no gradient."""
         logps: list[float] = []
+        model = self.policy.model
         with torch.no_grad(), self.policy.using(adapter):
             for rows in self._micro(len(pairs)):
-                token_BT, mask_BT = self._logps(
-                    self.policy.model, self._encode(pairs[rows], "chosen")
-                )
-                logps += (token_BT * mask_BT).sum(1).tolist()
+                encoded = self._encode(pairs[rows], "chosen")
+                token_BT, mask_BT = self._logps(model, encoded)
+                logp_B = (token_BT * mask_BT).sum(1)
+                logps += logp_B.tolist()
         return logps
 
     def _micro(self, n: int) -> Iterator[slice]:
@@ -370,10 +391,10 @@ class Trainer:
         """
         if not self.packs:
             return self._logps(model, self._encode(pairs, "both"))
+        tokens = self._token_ids(pairs, "both")
+        pad_id = int(self.policy.tokenizer.pad_token_id)
         dtype = next(self.policy.model.parameters()).dtype
-        packed = pack(
-            self._token_ids(pairs, "both"), int(self.policy.tokenizer.pad_token_id), dtype
-        )
+        packed = pack_texts(tokens, pad_id, dtype)
         return packed_logps(model, packed.to(self.accelerator.device))
 
     def _logps(self, model: Any, batch: _Batch) -> tuple[Tensor, Tensor]:
@@ -418,9 +439,12 @@ class Trainer:
     def state_dict(self) -> dict[str, Tensor]:
         """AdamW's moments and step counts as tensors, by parameter position."""
         state: dict[str, Tensor] = {}
-        for position, moments in self.optimizer.state_dict()["state"].items():
+        moments_by_position = self.optimizer.state_dict()["state"]
+        for position, moments in moments_by_position.items():
             for name, value in moments.items():
-                state[f"{position}.{name}"] = torch.as_tensor(value).detach().cpu().clone()
+                # A copy on the CPU: the optimiser goes on changing its own.
+                tensor = torch.as_tensor(value).detach().cpu()
+                state[f"{position}.{name}"] = tensor.clone()
         state["skips"] = torch.tensor(self.skips)
         return state
 

@@ -15,11 +15,11 @@ from reward_router.ledger.rows import Call
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.types import Decision, Float
-from reward_router.verdicts.batch import Batch, Cell, Place, Unit
+from reward_router.verdicts.batch import Batch, Cell, ResponseAt, Unit
 
 
 @dataclass
-class Reply:
+class ArmReply:
     """What one arm said to one request.
 
     Args:
@@ -33,12 +33,12 @@ class Reply:
     """
 
     arm: str
-    score: Mapping[Place, float]
+    score: Mapping[ResponseAt, float]
     result: ScoreResult | None
     cost: float = 1.0
     failed: Container[int] = ()
-    seen: set[Place] = field(default_factory=set)
-    bills: Mapping[Place, tuple[float, float]] = field(default_factory=dict)
+    seen: set[ResponseAt] = field(default_factory=set)
+    bills: Mapping[ResponseAt, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -65,7 +65,7 @@ class Reply:
                 self.seen.add((row, n))
         return calls
 
-    def _effort(self, place: Place, status: str) -> tuple[str, float, float]:
+    def _effort(self, place: ResponseAt, status: str) -> tuple[str, float, float]:
         """(status, seconds, price) of the call about one response."""
         if place in self.seen:
             return "shared", 0.0, 0.0
@@ -76,7 +76,7 @@ class Reply:
             price = self.cost
         return self._status_of(place, status), seconds, price
 
-    def _status_of(self, place: Place, status: str) -> str:
+    def _status_of(self, place: ResponseAt, status: str) -> str:
         """What the ledger says of one response: the row's failure before the request's status."""
         row, _ = place
         if row in self.failed:
@@ -128,7 +128,7 @@ class Asker:
         """The price of one call."""
         return self.costs.get(arm, 1.0)
 
-    def ask(self, batch: Batch, arm: str, cells: Iterable[Cell]) -> Reply:
+    def ask(self, batch: Batch, arm: str, cells: Iterable[Cell]) -> ArmReply:
         """One request about these cells.
 
         Its seconds and the rows that failed go into the batch's verdicts.
@@ -154,15 +154,15 @@ class Asker:
             row, _ = wanted[i]
             failed_rows[row] = why
 
-        score: dict[Place, float] = {}
-        bills: dict[Place, tuple[float, float]] = {}
+        score: dict[ResponseAt, float] = {}
+        bills: dict[ResponseAt, tuple[float, float]] = {}
         for i, (row, columns) in enumerate(wanted):
             for j, n in enumerate(columns):
                 score[row, n] = float(result.scores_BN[i, j])
                 bills[row, n] = result.bill(i, j)
-        return Reply(arm, score, result, self.cost(arm), failed_rows, bills=bills)
+        return ArmReply(arm, score, result, self.cost(arm), failed_rows, bills=bills)
 
-    def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> Reply:
+    def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> ArmReply:
         """The same about those responses of the units that the arm has not scored yet.
 
         It remembers what it said.
@@ -173,14 +173,14 @@ class Asker:
         missing = cells_of(units, known)
         if not missing:
             failed_rows = batch.verdicts.failed_rows.get(arm, {})
-            return Reply(arm, known, None, self.cost(arm), failed_rows, seen)
+            return ArmReply(arm, known, None, self.cost(arm), failed_rows, seen)
 
         reply = self.ask(batch, arm, missing)
         score = {**known, **reply.score}
         # A failed request leaves NaN, which is not known: the next caller may ask again.
         if reply.ok:
             known.update(reply.score)
-        return Reply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
+        return ArmReply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
 
 
 def silent(score_N: Float) -> bool:
@@ -197,10 +197,12 @@ def note_rows(batch: Batch, decision: Decision, arm: str, unit: Unit) -> None:
     failed = batch.verdicts.failed_rows.get(arm, {})
     for row, _ in unit.cells:
         if row in failed:
-            batch.verdicts.row_failures.append((decision.id, arm, failed[row]))
+            reason = failed[row]
+            failure = (decision.id, arm, reason)
+            batch.verdicts.row_failures.append(failure)
 
 
-def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
+def zscores(score: Mapping[ResponseAt, float]) -> dict[ResponseAt, float]:
     """One arm's scores at mean 0 and standard deviation 1 over the batch.
 
     A constant arm says nothing (0).
@@ -208,6 +210,7 @@ def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
     finite = np.array([value for value in score.values() if np.isfinite(value)])
     if len(finite) == 0:
         return dict(score)
+
     mean = float(finite.mean())
     sd = float(finite.std())
     if sd > 0:
@@ -216,7 +219,7 @@ def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
     return {place: 0.0 * value for place, value in score.items()}
 
 
-def cells_of(units: Iterable[Unit], known: Container[Place] = frozenset()) -> list[Cell]:
+def cells_of(units: Iterable[Unit], known: Container[ResponseAt] = frozenset()) -> list[Cell]:
     """What these units need beyond the ``known`` places, each response of a row once."""
     wanted_by_row: dict[int, set[int]] = {}
     for unit in units:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from reward_router.committee import Ranking
 
 Place = tuple[int, int]
-"""(row of the batch, index of the response), or (unit, cell of the unit) where it says so."""
+"""(number of a unit in its batch, number of a cell in its unit): what one verdict is about."""
+ResponseAt = tuple[int, int]
+"""(row of the batch, index of one of that prompt's responses)."""
 Cell = tuple[int, tuple[int, ...]]
 """(row of the batch, indices of some of that prompt's responses)."""
 
@@ -72,7 +74,7 @@ class Verdicts:
     failed_rows: dict[str, dict[int, str]] = field(default_factory=dict)
     stand_in: dict[Place, str] = field(default_factory=dict)
     others: dict[int, dict[str, Float]] = field(default_factory=dict)
-    known: dict[str, dict[Place, float]] = field(default_factory=dict)
+    known: dict[str, dict[ResponseAt, float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
     rankings: dict[Place, "Ranking"] = field(default_factory=dict)
@@ -146,7 +148,8 @@ class Batch:
         row, columns = cell
         if self.gold is None:
             return np.full(len(columns), np.nan)
-        return np.asarray(self.gold[row], np.float64)[list(columns)]
+        gold_N = np.asarray(self.gold[row], np.float64)
+        return gold_N[list(columns)]
 
     def category(self, row: int) -> str:
         """The kind of a prompt, '' where there is none."""

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.committee import OnlineCommittee, Panel, Ranking, Refit, pair_weights
+from reward_router.committee import OnlineCommittee, PromptEvidence, Ranking, Refit, pair_weights
 from reward_router.config import JudgeConfig, PairsConfig
 from reward_router.pairs import fixed_by_the_cut, form_pairs
 from reward_router.responses import finished
 from reward_router.types import By, State
 from reward_router.verdicts.asking import Asker
 from reward_router.verdicts.batch import Batch, Verdicts
-from reward_router.verdicts.labels import Learner
-from reward_router.verdicts.table import Table
+from reward_router.verdicts.labels import CommitteeLearner
+from reward_router.verdicts.table import ScoreTable
 
 COUNTS = (
     "units",
@@ -66,7 +66,7 @@ class CommitteeOfArms:
         self.gather = gather
         self.counts = dict.fromkeys(COUNTS, 0)
         self.by = By.COMMITTEE if settings.first == "order" else By.ROUTER
-        self.learner = Learner(online, settings.labels, self.counts, asker.seed, gather)
+        self.learner = CommitteeLearner(online, settings.labels, self.counts, asker.seed, gather)
         self.refits: list[Refit] = []
         self._below = 0
         self._arms = list[int]()
@@ -80,21 +80,28 @@ class CommitteeOfArms:
         All processes must call it alike often. One request an arm and round; the audited rows are
         scored by the other arms, too. Nothing is learned where the batch says so.
         """
-        table = Table(self.asker, self.online, self.names, batch)
-        table.panels = [self._panel(table, i) for i in range(len(batch.units))]
+        n_units = len(batch.units)
+        table = ScoreTable(self.asker, self.online, self.names, batch)
+        table.panels = [self._panel(table, i) for i in range(n_units)]
+
+        # In rounds: all units that want an arm next share one request to it.
         while wanted := table.wanted():
             table.ask_all(wanted, "ok")
         arms_asked = [tuple(scores) for scores in table.scores]
         table.fall_back(self.asker.fallback)
         table.settle()
-        audited = [i for i in range(len(batch.units)) if table.row(i) in batch.audited]
+
+        # After the verdicts stand, so that no audit can change one.
+        audited = [i for i in range(n_units) if table.row(i) in batch.audited]
         table.ask_all(table.missing(audited), "audit", keep=False)
         self._spend(arms_asked)
         self._unsure = self.gather(self._units_unsure(table))
-        self.refits = self.learner.learn(table) if batch.learn else []
+        self.refits = []
+        if batch.learn:
+            self.refits = self.learner.learn(table)
         return table.verdicts
 
-    def _panel(self, table: Table, i: int) -> Panel:
+    def _panel(self, table: ScoreTable, i: int) -> PromptEvidence:
         """Who is asked about unit i, and in which order; a router's arm first."""
         batch = table.batch
         unit = table.units[i]
@@ -110,7 +117,7 @@ class CommitteeOfArms:
             quorum=self.settings.quorum,
         )
 
-    def _units_unsure(self, table: Table) -> list[str]:
+    def _units_unsure(self, table: ScoreTable) -> list[str]:
         """Ids of units whose best response is not told from every other as surely as promised.
 
         A person could be asked about these.
@@ -129,13 +136,16 @@ class CommitteeOfArms:
     def _spend(self, asked: Sequence[tuple[int, ...]]) -> None:
         """Count who was asked, and let the pacer know what each unit cost."""
         committee = self.online.committee
-        # A veto has no vote: it does not count as another opinion.
-        mine = [_without(arms, committee.vetoes) for arms in asked]
         self._arms = self.gather([len(arms) for arms in asked])
-        for voters in self.gather(mine):
+        # A veto has no vote: it does not count as another opinion.
+        own_voters = [_without(arms, committee.vetoes) for arms in asked]
+        for voters in self.gather(own_voters):
+            # The table of the report has one, two, and three or more.
+            opinions = min(max(len(voters), 1), 3)
             self.counts["units"] += 1
-            self.counts[f"asked_{min(max(len(voters), 1), 3)}"] += 1
-            self.online.record(float(committee.costs[voters].sum()))
+            self.counts[f"asked_{opinions}"] += 1
+            cost = float(committee.costs[voters].sum())
+            self.online.record(cost)
 
     # pairs --------------------------------------------------------------------------------------
 
@@ -194,14 +204,20 @@ class CommitteeOfArms:
         self.counts["below"] += sum(self.gather([self._below]))
         self._below = 0
         state = self.describe()
-        refits = [_finite(asdict(r)) | {"single": self.names[r.single]} for r in self.refits]
-        record: dict[str, Any] = {
-            "calls_per_response": float(np.mean(self._arms)) if self._arms else 0.0
-        }
+
+        calls_per_response = 0.0
+        if self._arms:
+            calls_per_response = float(np.mean(self._arms))
+        record: dict[str, Any] = {"calls_per_response": calls_per_response}
         if self.online.committee.max_error is not None:
             record["abstained"] = self._unsure
-        record["refits"] = refits
-        return record | {key: state[key] for key in ("labels", "voting", "playing", "price")}
+        # The best single arm by its name: its number would change with the arms.
+        record["refits"] = [
+            _finite(asdict(refit)) | {"single": self.names[refit.single]} for refit in self.refits
+        ]
+        for key in ("labels", "voting", "playing", "price"):
+            record[key] = state[key]
+        return record
 
     def describe(self) -> dict[str, Any]:
         """Where the committee stands.

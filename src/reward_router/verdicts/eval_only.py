@@ -21,7 +21,7 @@ from reward_router.verdicts.batch import Batch
 
 
 @dataclass
-class Tally:
+class ArmTally:
     """What one arm said of one step, as sums that add up over processes.
 
     Args:
@@ -46,10 +46,10 @@ class Tally:
     seconds: float = 0.0
     price: float = 0.0
 
-    def add(self, other: "Tally") -> "Tally":
+    def add(self, other: "ArmTally") -> "ArmTally":
         """Both together."""
         pairs = zip(astuple(self), astuple(other), strict=True)
-        return Tally(*(mine + theirs for mine, theirs in pairs))
+        return ArmTally(*(mine + theirs for mine, theirs in pairs))
 
     def figures(self) -> dict[str, Any]:
         """For metrics.jsonl: means in place of sums."""
@@ -91,12 +91,15 @@ class EvalOnly:
         An arm that fails is warned of and changes nothing.
         """
         judged = _judged(batch)
-        tallies: list[tuple[str, Tally]] = []
+        tallies: list[tuple[str, ArmTally]] = []
         for arm in self.pool.order(self.pool.names):
-            rows = [b for b, name in enumerate(batch.ids) if self._drawn(arm, batch.step, name)]
+            rows = [row for row, name in enumerate(batch.ids) if self._drawn(arm, batch.step, name)]
             if rows:
-                tallies.append((arm, self._ask(arm, rows, batch, judged)))
-        totals = {arm: Tally() for arm in self.pool.names}
+                tally = self._ask(arm, rows, batch, judged)
+                tallies.append((arm, tally))
+
+        # Sums and not means travel between processes: those add up.
+        totals = {arm: ArmTally() for arm in self.pool.names}
         for arm, tally in self.gather(tallies):
             totals[arm] = totals[arm].add(tally)
         return {arm: tally.figures() for arm, tally in totals.items()}
@@ -106,7 +109,7 @@ class EvalOnly:
 
     def _ask(
         self, arm: str, rows: Sequence[int], batch: Batch, judged: Mapping[int, Float]
-    ) -> Tally:
+    ) -> ArmTally:
         responses = [list(batch.responses[b]) for b in rows]
         result = self.pool.score(arm, [batch.prompts[b] for b in rows], responses)
         notices = list(result.notices)
@@ -115,7 +118,7 @@ class EvalOnly:
         for notice in notices:
             self.warn(f"warning: arm {arm!r} (eval_only): {notice}")
         scores = result.scores_BN[np.isfinite(result.scores_BN)]
-        tally = Tally(
+        tally = ArmTally(
             prompts=len(rows),
             calls=sum(map(len, responses)),
             scored=len(scores),
@@ -150,8 +153,10 @@ def _judged(batch: Batch) -> dict[int, Float]:
     verdicts: dict[int, Float] = {}
     for unit, cells in zip(batch.units, batch.verdicts.scores, strict=True):
         for (row, columns), score_N in zip(unit.cells, cells, strict=True):
-            if len(columns) == len(batch.responses[row]):
-                verdict_N = np.full(len(columns), np.nan)
+            # A pair is no verdict on a row of more than two responses.
+            n_responses = len(batch.responses[row])
+            if len(columns) == n_responses:
+                verdict_N = np.full(n_responses, np.nan)
                 verdict_N[list(columns)] = score_N
                 verdicts[row] = verdict_N
     return verdicts
@@ -161,5 +166,10 @@ def _agreement(first_N: Float, second_N: Float) -> tuple[int, int]:
     """Pairs that both order, and those that both order alike."""
     one_NN = np.sign(first_N[:, None] - first_N[None, :])
     two_NN = np.sign(second_N[:, None] - second_N[None, :])
-    both_NN = np.triu(np.nan_to_num(one_NN * two_NN), 1)
-    return int(np.abs(both_NN).sum()), int((both_NN > 0).sum())
+
+    # 1 alike, -1 contrary, 0 where one of them ties or says nothing; each pair once.
+    product_NN = np.nan_to_num(one_NN * two_NN)
+    both_NN = np.triu(product_NN, 1)
+    n_ordered = int(np.abs(both_NN).sum())
+    n_alike = int((both_NN > 0).sum())
+    return n_ordered, n_alike

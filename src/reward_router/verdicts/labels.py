@@ -20,9 +20,9 @@ from reward_router.committee import OnlineCommittee, Refit
 from reward_router.committee.online import UNLABELLED
 from reward_router.config import LabelConfig
 from reward_router.types import Float
-from reward_router.verdicts.table import Table
+from reward_router.verdicts.table import ScoreTable
 
-Sides = list[tuple[int, int, bool]]
+PairSides = list[tuple[int, int, bool]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LabelRow:
     category: str
 
 
-class Learner:
+class CommitteeLearner:
     """Draws units, has them labelled and scored by all arms, and hands the rows to the committee.
 
     ``counts`` are added to: units labelled; ``no_pair``: drawn in vain; ``not_scored``: by all, for
@@ -57,7 +57,7 @@ class Learner:
         self.seed = seed
         self.gather = gather
 
-    def learn(self, table: Table) -> list[Refit]:
+    def learn(self, table: ScoreTable) -> list[Refit]:
         """Labels of this step's units, those of all processes in one order.
 
         The refits they led to.
@@ -90,21 +90,23 @@ class Learner:
                 refits.append(refit)
         return refits
 
-    def _gold(self, table: Table, drawn: Sequence[int]) -> tuple[dict[int, Sides], int]:
+    def _gold(self, table: ScoreTable, drawn: Sequence[int]) -> tuple[dict[int, PairSides], int]:
         """Units whose gold orders responses and that all arms may score.
 
         How many were not refused for want of budget.
         """
-        ordered = self._ordered(table, {i: table.gold(i) for i in drawn})
+        gold_of = {i: table.gold(i) for i in drawn}
+        ordered = self._ordered(table, gold_of)
         paid = self._paid(table, list(ordered))
         labelled = {i: ordered[i] for i in paid}
+
         # Gold costs nothing: a unit that it does not order was looked up in vain, not refused.
         without_pair = len(drawn) - len(ordered)
         return labelled, without_pair + len(paid)
 
     def _judged(
-        self, table: Table, drawn: Sequence[int], name: str
-    ) -> tuple[dict[int, Sides], int]:
+        self, table: ScoreTable, drawn: Sequence[int], name: str
+    ) -> tuple[dict[int, PairSides], int]:
         """The same by a judge: asked about units that all arms may score.
 
         Where it orders nothing, the others are spared.
@@ -112,14 +114,16 @@ class Learner:
         paid = self._paid(table, drawn, table.asker.cost(name))
         scores = table.labels(name, paid)
         ordered = self._ordered(table, {i: scores[i] for i in paid})
+
         # Units that the judge could not order are not scored by the other arms.
-        spared = [tuple(table.scores[i]) for i in paid if i not in ordered]
+        unordered = [i for i in paid if i not in ordered]
+        spared = [tuple(table.scores[i]) for i in unordered]
         # What all arms would have cost was reserved before the judge spoke; here it is given back.
         for arms_asked in self.gather(spared):
             self.online.extra_cost -= self.online.rest_cost(arms_asked)
         return ordered, len(paid)
 
-    def _ordered(self, table: Table, values: dict[int, Float]) -> dict[int, Sides]:
+    def _ordered(self, table: ScoreTable, values: dict[int, Float]) -> dict[int, PairSides]:
         """Unit -> its sides, of those units whose values order any two responses."""
         ordered = {}
         for i, value_N in values.items():
@@ -128,31 +132,37 @@ class Learner:
                 ordered[i] = sides
         return ordered
 
-    def _paid(self, table: Table, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
+    def _paid(self, table: ScoreTable, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
         """Those of these units that all arms may score, decided in the order of all processes."""
         step = table.batch.step
-        mine = [(table.units[i].id, tuple(table.scores[i])) for i in places]
-        offered = self.gather(mine)
+        offered = []
+        for i in places:
+            arms_asked = tuple(table.scores[i])
+            offered.append((table.units[i].id, arms_asked))
+
+        # Every process goes through the offers of all: the budget is one, and so is its order.
         bought = set()
-        for unit, arms_asked in offered:
+        for unit, arms_asked in self.gather(offered):
             if self.online.scores_all(arms_asked, unit, step, label_cost):
                 bought.add(unit)
         return [i for i in places if table.units[i].id in bought]
 
-    def _sides(self, table: Table, i: int, value_N: Float) -> Sides:
+    def _sides(self, table: ScoreTable, i: int, value_N: Float) -> PairSides:
         """(better, worse, is better side a) for as many disjoint pairs as the responses give."""
         draw = keyed.rng(self.seed, "label", table.batch.step, table.units[i].id)
         values = set(value_N[np.isfinite(value_N)].tolist())
         # Gold of 0 and 1 alone says right and wrong; anything else is a grade.
-        graded = self.settings.arm is not None or not values <= {0.0, 1.0}
+        only_right_and_wrong = values <= {0.0, 1.0}
+        graded = self.settings.arm is not None or not only_right_and_wrong
         form = better_worse if graded else right_wrong
         pairs = form(value_N, distinct(table.texts(i)), draw)
+
         # Sides by coin: calibration curves are the same for both sides and would learn a bias.
         better_is_a = draw.random(len(pairs)) < 0.5
         sided = zip(pairs, better_is_a, strict=True)
         return [(better, worse, bool(side)) for (better, worse), side in sided]
 
-    def _start(self, table: Table) -> None:
+    def _start(self, table: ScoreTable) -> None:
         """Disjoint pairs scored by all arms, unlabelled, until the label-free start has enough."""
         if not self.online.wants_unlabelled():
             return
@@ -232,24 +242,31 @@ def better_worse(
 
 def _any_pairs(seed: int, step: int, unit: str, texts: Sequence[str]) -> list[tuple[int, int]]:
     draw = keyed.rng(seed, "pairs", step, f"start/{unit}")
-    order = draw.permutation(np.array(distinct(texts))).tolist()
+    different = np.array(distinct(texts))
+    order = draw.permutation(different).tolist()
+
+    # Neighbours in a random order are disjoint pairs at random.
+    first = order[::2]
+    second = order[1::2]
     # An odd number of responses leaves the last one without a partner.
-    return list(zip(order[::2], order[1::2], strict=False))
+    return list(zip(first, second, strict=False))
 
 
-def _margins(table: Table, i: int, pairs: Sequence[tuple[int, int]]) -> list[list[float]]:
+def _margins(table: ScoreTable, i: int, pairs: Sequence[tuple[int, int]]) -> list[list[float]]:
     scores_KN = table.scores_KN(i)
     return [(scores_KN[:, one] - scores_KN[:, other]).tolist() for one, other in pairs]
 
 
-def _rows(table: Table, i: int, sides: Sides) -> list[LabelRow]:
+def _rows(table: ScoreTable, i: int, sides: PairSides) -> list[LabelRow]:
     row = table.row(i)
     group = table.batch.ids[row]
     category = table.batch.category(row)
     a_and_b = []
     for better, worse, better_is_a in sides:
         a_and_b.append((better, worse) if better_is_a else (worse, better))
+
     rows = []
-    for margins_K, (_, _, better_is_a) in zip(_margins(table, i, a_and_b), sides, strict=True):
+    margins_PK = _margins(table, i, a_and_b)
+    for margins_K, (_, _, better_is_a) in zip(margins_PK, sides, strict=True):
         rows.append(LabelRow(margins_K, better_is_a, group, category))
     return rows

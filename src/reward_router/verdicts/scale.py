@@ -37,9 +37,12 @@ class ScoreScale:
     def of(cls, ledger: "Store") -> "ScoreScale":
         """The scale that the calls in a ledger make. O(calls)."""
         calls = ledger.calls()
-        names = [calls.arms[number] for number in calls.arm.tolist()]
+        numbers = calls.arm.tolist()
+        names = [calls.arms[number] for number in numbers]
+        scores = calls.score.tolist()
+
         scale = cls()
-        scale.learn(zip(names, calls.status, calls.score.tolist(), strict=True))
+        scale.learn(zip(names, calls.status, scores, strict=True))
         return scale
 
     def learn(self, calls: Iterable[tuple[str, str, float]]) -> None:

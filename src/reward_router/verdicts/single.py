@@ -15,8 +15,11 @@ import numpy as np
 from reward_router.keyed import rng
 from reward_router.ledger.rows import Call
 from reward_router.types import By
-from reward_router.verdicts.asking import Asker, Reply, cells_of, note_rows, silent, zscores
-from reward_router.verdicts.batch import Batch, Place, Unit, Verdicts
+from reward_router.verdicts.asking import ArmReply, Asker, cells_of, note_rows, silent, zscores
+from reward_router.verdicts.batch import Batch, Place, ResponseAt, Unit, Verdicts
+
+RowOfUnit = tuple[int, int]
+"""(number of a unit in its batch, row of the batch)."""
 
 
 class SingleArm:
@@ -64,18 +67,24 @@ class SingleArm:
             for i in chosen:
                 if batch.decisions[i].name != arm:
                     others[i] = _first_cell(batch.units[i])
+
             known = verdicts.known.setdefault(arm, {})
             reply = self.asker.ask_the_rest(batch, arm, others.values())
             known.update(reply.score)  # NaN where it failed: it is not asked again
             if not reply.ok:
                 first = batch.decisions[min(others)]
                 verdicts.failures.append((first.id, arm, reply.reason))
+
             for i, unit in others.items():
                 calls += reply.calls(batch.decisions[i], unit, "compared")
                 note_rows(batch, batch.decisions[i], arm, unit)
                 [(row, columns)] = unit.cells
-                verdicts.others.setdefault(i, {})[arm] = np.array([known[row, n] for n in columns])
-        verdicts.calls += sorted(calls, key=lambda call: pool.names.index(str(call.arm)))
+                said_N = np.array([known[row, n] for n in columns])
+                verdicts.others.setdefault(i, {})[arm] = said_N
+
+        # In the pool's order, whatever was in memory when they were made.
+        calls.sort(key=lambda call: pool.names.index(str(call.arm)))
+        verdicts.calls += calls
         verdicts.sort_calls(batch.decisions)
 
     def _ask(self, batch: Batch, arm: str, places: Iterable[Place], status: str) -> None:
@@ -89,10 +98,13 @@ class SingleArm:
             cells_by_unit.setdefault(i, []).append(c)
         asked = {i: _some_cells(batch.units[i], cells) for i, cells in cells_by_unit.items()}
         reply = self.asker.ask(batch, arm, cells_of(asked.values()))
+
         # Noise before anything is kept: all who read the scores later see the same numbers.
         if reply.ok:
             reply.score = self._noisy(batch.step, reply, status)
-            verdicts.known.setdefault(arm, {}).update(reply.score)
+            known = verdicts.known.setdefault(arm, {})
+            known.update(reply.score)
+
         for i, unit in asked.items():
             decision = batch.decisions[i]
             verdicts.calls += reply.calls(decision, unit, status)
@@ -106,7 +118,7 @@ class SingleArm:
             for c in cells_by_unit[i]:
                 self._take(batch, reply, (i, c), status)
 
-    def _take(self, batch: Batch, reply: Reply, place: Place, status: str) -> None:
+    def _take(self, batch: Batch, reply: ArmReply, place: Place, status: str) -> None:
         """Write what the arm said of one (unit, cell) into the verdicts."""
         i, c = place
         verdicts = batch.verdicts
@@ -119,15 +131,18 @@ class SingleArm:
         if status == "fallback":
             verdicts.stand_in[place] = reply.arm
 
-    def _noisy(self, step: int, reply: Reply, status: str) -> dict[Place, float]:
+    def _noisy(self, step: int, reply: ArmReply, status: str) -> dict[ResponseAt, float]:
         """The scores at unit variance over the batch with Gaussian noise (LASER section 5)."""
         score = dict(reply.score)
-        if self.asker.noise <= 0:
+        noise_sd = self.asker.noise
+        if noise_sd <= 0:
             return score
         # what an arm is asked about in another's stead has noise of its own
         name = reply.arm if status == "ok" else f"{reply.arm}\x1f{status}"
         scaled = zscores(score)
-        noise = rng(self.asker.seed, "noise", step, name).normal(0.0, self.asker.noise, len(score))
+        draw = rng(self.asker.seed, "noise", step, name)
+        noise = draw.normal(0.0, noise_sd, len(score))
+
         # Sorted, so that the noise of a place does not depend on the order of the request.
         for place, epsilon in zip(sorted(score), noise, strict=True):
             score[place] = scaled[place] + float(epsilon)
@@ -142,12 +157,15 @@ class SingleArm:
         unjudged: list[Place] = []
         for i, cells in enumerate(verdicts.scores):
             unjudged += [(i, c) for c, score_N in enumerate(cells) if silent(score_N)]
+
         # a decision none of whose rows its arm could answer teaches as little as a failed request
         for i, unit in enumerate(batch.units):
             if _all_failed(i, unit, verdicts):
                 verdicts.failed.add(i)
+        # An abstention is an answer, and its decision is paid; a failure is not.
         spoke_too_little = {(i, c) for i, c in unjudged if i not in verdicts.failed}
         verdicts.abstained = spoke_too_little - verdicts.failed_cells
+
         broken = _broken(batch)
         first = [self.asker.fallback] if self.asker.fallback else []
         for arm in dict.fromkeys([*first, *self.asker.pool.names]):
@@ -158,7 +176,7 @@ class SingleArm:
 
     def _audit(self, batch: Batch) -> None:
         """All other arms on the audited rows; the calls are counted as audits."""
-        own: list[Place] = []
+        own: list[RowOfUnit] = []
         for i, unit in enumerate(batch.units):
             own += [(i, row) for row, _ in unit.cells if row in batch.audited]
         # A row that several cells of a unit share is audited once.
@@ -170,19 +188,23 @@ class SingleArm:
             if places:
                 self._audit_by(batch, arm, places)
 
-    def _audit_by(self, batch: Batch, arm: str, places: Sequence[Place]) -> None:
-        """One arm on these (unit, row of the batch)."""
+    def _audit_by(self, batch: Batch, arm: str, places: Sequence[RowOfUnit]) -> None:
+        """One arm on these rows of these units."""
         verdicts = batch.verdicts
         units = [_cells_of_row(batch.units[i], row) for i, row in places]
         reply = self.asker.ask(batch, arm, cells_of(units))
         reply.failed = ()  # an audit of a row that failed stays an audit
         for (i, _), unit in zip(places, units, strict=True):
-            verdicts.calls += reply.calls(batch.decisions[i], unit, "audit")
+            decision = batch.decisions[i]
+            verdicts.calls += reply.calls(decision, unit, "audit")
             if reply.ok:
-                note_rows(batch, batch.decisions[i], arm, unit)
+                note_rows(batch, decision, arm, unit)
+
+        # A request that failed as a whole is a failure of every decision it was made for, once.
         if not reply.ok:
             for i in dict.fromkeys(i for i, _ in places):
-                verdicts.failures.append((batch.decisions[i].id, arm, reply.reason))
+                decision = batch.decisions[i]
+                verdicts.failures.append((decision.id, arm, reply.reason))
 
 
 def _broken(batch: Batch) -> set[str]:

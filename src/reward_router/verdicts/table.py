@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from reward_router.committee import OnlineCommittee, Panel
+from reward_router.committee import OnlineCommittee, PromptEvidence
 from reward_router.ledger.rows import Call
 from reward_router.types import Float
-from reward_router.verdicts.asking import Asker, Reply, note_rows, silent
+from reward_router.verdicts.asking import ArmReply, Asker, note_rows, silent
 from reward_router.verdicts.batch import Batch, Verdicts
 
 
-class Table:
+class ScoreTable:
     """Units of one cell each before the K arms ``names``.
 
     ``scores``: per unit, arm -> (N,) scores. ``panels``: per unit, who is asked next. Arms that
@@ -31,7 +31,7 @@ class Table:
         self.decisions = batch.decisions
         self.verdicts = batch.verdicts = Verdicts.silent(batch.units)
         self.scores: list[dict[int, Float]] = [{} for _ in batch.units]
-        self.panels: list[Panel] = []
+        self.panels: list[PromptEvidence] = []
 
     def row(self, i: int) -> int:
         """The row of the batch that unit i is about."""
@@ -57,18 +57,22 @@ class Table:
         """Arm -> the units that want it next; empty where nobody wants more."""
         units_by_arm: dict[int, list[int]] = {}
         for i, panel in enumerate(self.panels):
+            # An arm that rests counts as one that had nothing to say.
             while (arm := panel.next()) is not None and self._rests(i, arm):
-                panel.tell(arm, np.full(panel.n, np.nan))
+                nothing_N = np.full(panel.n, np.nan)
+                panel.tell(arm, nothing_N)
             if arm is not None:
                 units_by_arm.setdefault(arm, []).append(i)
         return units_by_arm
 
     def missing(self, places: Iterable[int]) -> dict[int, list[int]]:
         """Arm -> those of these units that it was not asked about."""
+        every_arm = range(len(self.names))
         units_by_arm: dict[int, list[int]] = {}
         for i in places:
-            for arm in range(len(self.names)):
-                if arm not in self.scores[i] and not self._rests(i, arm):
+            for arm in every_arm:
+                was_asked = arm in self.scores[i]
+                if not was_asked and not self._rests(i, arm):
                     units_by_arm.setdefault(arm, []).append(i)
         return units_by_arm
 
@@ -90,13 +94,20 @@ class Table:
                 calls.append((i, arm, made))
                 if keep:
                     self._remember(i, arm, score_N, status)
-        for _, _, made in sorted(calls, key=lambda call: call[:2]):
+
+        # By unit and arm.
+        calls.sort(key=lambda call: call[:2])
+        for _, _, made in calls:
             self.verdicts.calls += made
+
         turn = {decision.id: i for i, decision in enumerate(self.decisions)}
-        self.verdicts.failures[earlier:] = sorted(
-            self.verdicts.failures[earlier:],
-            key=lambda failure: (turn[failure[0]], self.names.index(failure[1])),
-        )
+
+        def place(failure: tuple[str, str, str]) -> tuple[int, int]:
+            decision_id, name, _ = failure
+            return turn[decision_id], self.names.index(name)
+
+        new_failures = self.verdicts.failures[earlier:]
+        self.verdicts.failures[earlier:] = sorted(new_failures, key=place)
 
     def _remember(self, i: int, arm: int, score_N: Float, status: str) -> None:
         self.scores[i][arm] = score_N
@@ -110,8 +121,11 @@ class Table:
         """
         if name in self.batch.resting:
             return {i: np.full(len(self.texts(i)), np.nan) for i in places}
-        score_by_unit = {}
-        for i, made, score_N in self._ask(name, places, "label") if places else []:
+        score_by_unit: dict[int, Float] = {}
+        # A request without a unit would be a call of nothing.
+        if not places:
+            return score_by_unit
+        for i, made, score_N in self._ask(name, places, "label"):
             self.verdicts.calls += made
             score_by_unit[i] = score_N
         return score_by_unit
@@ -120,16 +134,18 @@ class Table:
         self, name: str, places: Sequence[int], status: str
     ) -> list[tuple[int, list[Call], Float]]:
         """(unit, its calls, its scores) of one request to one arm."""
-        reply = self.asker.ask_the_rest(self.batch, name, [self.units[i] for i in places])
+        units = [self.units[i] for i in places]
+        reply = self.asker.ask_the_rest(self.batch, name, units)
         said = []
-        for i in places:
-            calls = reply.calls(self.decisions[i], self.units[i], status)
+        for i, unit in zip(places, units, strict=True):
+            calls = reply.calls(self.decisions[i], unit, status)
             self._note_failures(reply, i)
-            [(row, columns)] = self.units[i].cells
-            said.append((i, calls, np.array([reply.score[row, n] for n in columns])))
+            [(row, columns)] = unit.cells
+            score_N = np.array([reply.score[row, n] for n in columns])
+            said.append((i, calls, score_N))
         return said
 
-    def _note_failures(self, reply: Reply, i: int) -> None:
+    def _note_failures(self, reply: ArmReply, i: int) -> None:
         """Whether the request failed, or this unit's row of it.
 
         It counts as the unit's where its own arm failed.
@@ -139,11 +155,14 @@ class Table:
         note_rows(self.batch, decision, reply.arm, self.units[i])
         if not reply.ok:
             verdicts.failures.append((decision.id, reply.arm, reply.reason))
-        own = decision.name == reply.arm
+
+        # What another arm failed on is no failure of the decision.
+        if decision.name != reply.arm:
+            return
         row_failed = self.row(i) in reply.failed
-        if own and row_failed:
+        if row_failed:
             verdicts.failed_cells.add((i, 0))
-        if own and (row_failed or not reply.ok):
+        if row_failed or not reply.ok:
             verdicts.failed.add(i)
 
     def fall_back(self, fallback: str | None) -> None:
@@ -167,14 +186,16 @@ class Table:
             for i in unjudged:
                 self.panels[i] = self._alone(i, arm)
 
-    def _alone(self, i: int, arm: int) -> Panel:
+    def _alone(self, i: int, arm: int) -> PromptEvidence:
         committee = self.online.committee
         old = self.panels[i]
-        panel = Panel(committee, old.n, old.category, ballot=(arm,))
+        scores = self.scores[i]
+        panel = PromptEvidence(committee, old.n, old.category, ballot=(arm,))
+        # A veto keeps its say, whoever judges.
         for veto in committee.vetoes:
-            if veto in self.scores[i]:
-                panel.tell(veto, self.scores[i][veto])
-        panel.tell(arm, self.scores[i][arm])
+            if veto in scores:
+                panel.tell(veto, scores[veto])
+        panel.tell(arm, scores[arm])
         return panel
 
     def settle(self) -> None:
@@ -188,13 +209,17 @@ class Table:
             ranking = panel.ranking()
             verdicts.rankings[i, 0] = ranking
             verdicts.scores[i] = [ranking.value_N]
+
+            # Where the router drew an arm, the payoff is about what that arm said.
             name = self.decisions[i].name
-            own = self.scores[i].get(names.index(name)) if name in names else ranking.value_N
-            verdicts.own.append([np.full(panel.n, np.nan) if own is None else own.copy()])
+            own_N: Float | None = ranking.value_N
+            if name in names:
+                own_N = self.scores[i].get(names.index(name))
+            verdicts.own.append([np.full(panel.n, np.nan) if own_N is None else own_N.copy()])
             if i not in verdicts.failed and silent(verdicts.own[i][0]):
                 verdicts.abstained.add((i, 0))
 
 
-def _undecided(panel: Panel) -> bool:
+def _undecided(panel: PromptEvidence) -> bool:
     """Whether the arms asked order nothing: fewer than two responses have a value."""
     return silent(panel.ranking().value_N)

@@ -41,8 +41,13 @@ def read(source: Source) -> Config:
         config = source
     elif isinstance(source, Mapping):
         config = configuration.validate(source, "config")
-    else:
+    elif isinstance(source, str | Path):
         config = configuration.load(source)
+    else:
+        raise InputError(
+            f"source: {type(source).__name__}; allowed a configuration (a file's name, a mapping, "
+            "a Config) or a Session"
+        )
     refused = {
         f"router.unit: {config.router.unit}": config.router.unit != "prompt",
         f"router.prior: {config.router.prior}": config.router.prior is not None,

@@ -3,7 +3,7 @@ functions.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from reward_router.errors import InputError
@@ -25,7 +25,9 @@ class Gold:
     """
 
     def __init__(self, source: GoldSource, kind: str = "exact") -> None:
-        """Nothing is graded yet."""
+        """Nothing is graded yet. InputError for a source that is none of these."""
+        if not (source is None or isinstance(source, str) or callable(source)):
+            raise InputError(f"gold={source!r}; allowed the name of a column, a function, or None")
         self.source = source
         self.kind = kind
 
@@ -41,13 +43,15 @@ class Gold:
         if isinstance(self.source, str):
             return self._of_column(self.source, responses, columns)
         prompts, completions = given
-        values = list(self.source(prompts=prompts, completions=completions, **columns))
-        if len(values) != len(responses):
+        returned = self.source(prompts=prompts, completions=completions, **columns)
+        values = list(returned) if isinstance(returned, Iterable) else None
+        if values is None or len(values) != len(responses):
+            what = type(returned).__name__ if values is None else f"{len(values)} values"
             raise InputError(
-                f"gold: the function returned {len(values)} values for {len(responses)} "
+                f"gold: the function returned {what} for {len(responses)} "
                 "completions; allowed one number or None for each"
             )
-        return [math.nan if value is None else float(value) for value in values]
+        return [_gold_of(value) for value in values]
 
     def _of_column(
         self, name: str, responses: Sequence[str], columns: Mapping[str, Any]
@@ -62,6 +66,22 @@ class Gold:
             else:
                 values.append(float(grade(self.kind, response, str(answer))))
         return values
+
+
+def _gold_of(value: Any) -> float:
+    """What a verifier said of one completion; NaN where it does not know."""
+    if value is None:
+        return math.nan
+    try:
+        gold = float(value)
+    except (TypeError, ValueError):
+        gold = math.inf  # refused below, with the value as it is
+    if not (math.isnan(gold) or 0.0 <= gold <= 1.0):
+        raise InputError(
+            f"gold: the function returned {value!r}; allowed a number from 0, wrong, to 1, right, "
+            "or None"
+        )
+    return gold
 
 
 def rows_with_gold(

@@ -1,9 +1,12 @@
-"""From answers to the numbers that TRL gets, one a completion."""
+"""From answers to the numbers that TRL gets, one a completion; and payoffs that user code gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
+from reward_router.errors import InputError
 from reward_router.integrations.trl.judging import Answer
 
 
@@ -38,3 +41,19 @@ def broken_ties(rewards: Sequence[float | None], coins: Sequence[float]) -> list
             nudge = 1e-5 * max(1.0, abs(first))  # survives float32
             fair[i] = first + (nudge if coins[i] < 0.5 else -nudge)
     return fair
+
+
+def payoffs_of(payoffs: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Payoffs by decision id; InputError for no mapping, or a payoff outside [0, 1]."""
+    if not isinstance(payoffs, Mapping):
+        raise InputError(
+            f"payoffs: {type(payoffs).__name__}; allowed a mapping of decision ids to numbers from "
+            "0 to 1"
+        )
+    for decision_id, value in payoffs.items():
+        if not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
+            raise InputError(
+                f"payoffs: {value!r} for decision {decision_id!r}; allowed a number from 0 to 1; "
+                "nothing was changed"
+            )
+    return [(decision_id, float(value)) for decision_id, value in payoffs.items()]

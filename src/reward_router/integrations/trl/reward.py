@@ -15,7 +15,7 @@ from reward_router.integrations.trl.binding import Binding
 from reward_router.integrations.trl.build import Source
 from reward_router.integrations.trl.gold import Gold, GoldSource, rows_with_gold
 from reward_router.integrations.trl.judging import evaluate, judge
-from reward_router.integrations.trl.numbers import broken_ties, rewards_of
+from reward_router.integrations.trl.numbers import broken_ties, payoffs_of, rewards_of
 from reward_router.integrations.trl.payoffs import Payoffs, PayoffSource
 from reward_router.integrations.trl.rows import (
     Row,
@@ -69,8 +69,11 @@ class RoutedReward:
         name: str = "routed_reward",
     ) -> None:
         """InputError for a configuration or an argument that cannot be right."""
-        if num_generations is not None and num_generations < 2:
-            raise InputError(f"num_generations={num_generations}; allowed 2 or more, or None")
+        is_number = isinstance(num_generations, int) and not isinstance(num_generations, bool)
+        if num_generations is not None and not (is_number and num_generations >= 2):
+            raise InputError(
+                f"num_generations={num_generations!r}; allowed a whole number from 2, or None"
+            )
         if failed not in ("mean", "none"):
             raise InputError(f"failed={failed!r}; allowed mean or none")
         self.__name__ = name
@@ -93,8 +96,9 @@ class RoutedReward:
         InputError for a decision that is not there or has another payoff already; then nothing is
         changed.
         """
+        given = payoffs_of(payoffs)
         try:
-            self.session.dispatcher.feedback_many(list(payoffs.items()), source="user")
+            self.session.dispatcher.feedback_many(given, source="user")
         except LedgerError as error:
             raise InputError(f"payoffs: {error}") from None
 

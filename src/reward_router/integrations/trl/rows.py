@@ -5,7 +5,7 @@ by side, OnlineDPO half a batch apart, and several processes may share one group
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,12 +41,19 @@ class Group:
 def check_columns(
     prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
 ) -> None:
-    """InputError where there are no prompts, or a list of another length than ``prompts``."""
+    """InputError where there are no prompts, or a column of another length than ``prompts``."""
+    for name, rows in (("prompts", prompts), ("completions", completions)):
+        if isinstance(rows, str) or not isinstance(rows, Sequence):
+            raise InputError(
+                f"{name}: {type(rows).__name__}; allowed a list with one text or one list of "
+                "messages for each completion"
+            )
     if len(prompts) == 0:
         raise InputError("prompts: none were given; allowed one or more, one for each completion")
     named = {"completions": completions, **columns}
     for name, values in named.items():
-        if isinstance(values, list | tuple) and len(values) != len(prompts):
+        is_column = isinstance(values, Sized) and not isinstance(values, str | bytes | Mapping)
+        if is_column and len(values) != len(prompts):
             raise InputError(
                 f"{name}: {len(values)} values, and prompts has {len(prompts)}; allowed one value "
                 "for each prompt (TRL repeats a prompt for each of its completions)"

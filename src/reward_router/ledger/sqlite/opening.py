@@ -11,12 +11,12 @@ from pathlib import Path
 from reward_router.errors import LedgerError
 from reward_router.ledger.sqlite import schema
 
-MEMORY = ":memory:"
+IN_MEMORY = ":memory:"
 
 
 def memory() -> sqlite3.Connection:
     """An empty ledger that dies with its connection."""
-    db = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(IN_MEMORY, isolation_level=None, check_same_thread=False)
     schema.create(db)
     return db
 
@@ -56,7 +56,7 @@ def reader(path: str) -> sqlite3.Connection:
             return db
 
         # a reader must not change the file, not even to bring it up to date
-        copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+        copy = sqlite3.connect(IN_MEMORY, isolation_level=None, check_same_thread=False)
         db.backup(copy)
         schema.migrate(copy)
 

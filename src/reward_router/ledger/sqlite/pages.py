@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reward_router.ledger.rows import Row, seal
+from reward_router.ledger.rows import LedgerRow, seal
 
 LEAF = 13
 SIZES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}
@@ -24,10 +24,12 @@ class Pages:
         """``file`` is ``path`` open for reading; a head that is gone is taken to be one of ours."""
         self._file = file
         head = self._file.read(100)
-        size = int.from_bytes(head[16:18], "big") if len(head) == 100 else 0
-        self.size = 65536 if size == 1 else size if size >= 512 and size & (size - 1) == 0 else 8192
-        self.count = -(-Path(path).stat().st_size // self.size)
-        self._logged = dict(_log_pages(Path(path + "-wal"), self.size))
+        self.size = _page_size(head)
+        # The last page may be cut short, and counts.
+        file_bytes = Path(path).stat().st_size
+        self.count = -(-file_bytes // self.size)
+        log = Path(path + "-wal")
+        self._logged = dict(_log_pages(log, self.size))
 
     def __getitem__(self, number: int) -> bytes:
         """Page ``number`` (from 1); shorter than ``size`` where the file ends, empty beyond."""
@@ -41,6 +43,18 @@ class Pages:
         return range(1, max([self.count, *self._logged]) + 1)
 
 
+def _page_size(head: bytes) -> int:
+    """The page size that a file's first 100 bytes name; ours (8192) where they are gone.
+
+    SQLite writes a power of two of at least 512 in two bytes, and 65536, which does not fit, as 1.
+    """
+    size = int.from_bytes(head[16:18], "big") if len(head) == 100 else 0
+    if size == 1:
+        return 65536
+    is_power_of_two = size & (size - 1) == 0
+    return size if size >= 512 and is_power_of_two else 8192
+
+
 def _log_pages(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
     if not path.is_file():
         return
@@ -51,21 +65,23 @@ def _log_pages(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
                 yield int.from_bytes(frame[:4], "big"), frame[24:]
 
 
-def events(path: str, kind: type[Any]) -> Iterator[Row]:
+def events_in_pages(path: str, kind: type[Any]) -> Iterator[LedgerRow]:
     """Every event of one table whose checksum holds, by ``seq``. O(file).
 
     Where two records claim a seq, the one that lies last in the file counts.
     """
     with Path(path).open("rb") as file:
         pages = Pages(path, file)
-        places = {row.seq: place for place, row in _scan(pages, kind)}
-        for _, (number, offset) in sorted(places.items()):
-            row = _event(pages, pages[number], offset, kind)
+        # First where everything lies, then one event at a time: a file may be larger than memory.
+        place_by_seq = {row.seq: place for place, row in _scan(pages, kind)}
+        for _, (number, offset) in sorted(place_by_seq.items()):
+            page = pages[number]
+            row = _event(pages, page, offset, kind)
             if row is not None:
                 yield row
 
 
-def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]]:
+def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], LedgerRow]]:
     """(page number, offset in it) and event of every cell that is one."""
     for number in pages.numbers():
         page = pages[number]
@@ -82,7 +98,7 @@ def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]
                 yield (number, offset), row
 
 
-def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
+def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> LedgerRow | None:
     try:
         length, at = _varint(page, at)
         seq, at = _varint(page, at)
@@ -99,7 +115,7 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
         float(v) if "float" in str(t) and type(v) is int else v
         for v, t in zip(values, fields, strict=False)
     ]
-    row: Row = kind._make([seq, *whole[1:]])
+    row: LedgerRow = kind._make([seq, *whole[1:]])
     annotations = [str(getattr(t, "__name__", t)) for t in fields]
     typed = all(map(_is, row, annotations))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.reading import OutOfOrder, paged
-from reward_router.ledger.rows import TABLES, Changed, Row, seal
+from reward_router.ledger.rows import TABLES, Changed, LedgerRow, seal
 from reward_router.ledger.sqlite import pages, schema, snapshots
 
 CHUNK = 4096
@@ -57,7 +57,7 @@ class Reader:
             return [f"SQLite: {error}"]
         return [] if lines == ["ok"] else [f"SQLite: {line}" for line in lines]
 
-    def events(self, kind: type[Any]) -> Iterator[Row]:
+    def events(self, kind: type[Any]) -> Iterator[LedgerRow]:
         """The readable events of one table in order."""
         table = TABLES[kind]
         last = 0
@@ -72,11 +72,11 @@ class Reader:
                 return
 
         # SQLite gave up: what lies behind is read from the pages themselves
-        for row in pages.events(self.path, kind):
+        for row in pages.events_in_pages(self.path, kind):
             if row.seq > last:
                 yield row
 
-    def _table(self, kind: type[Any]) -> Iterator[Row]:
+    def _table(self, kind: type[Any]) -> Iterator[LedgerRow]:
         described = self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()
         there = [column[1] for column in described]
         fields = [name for name in kind._fields if name in there]
@@ -89,7 +89,7 @@ class Reader:
 
         for chunk in paged(fetch, itemgetter(0), 0):
             for values in chunk:
-                row: Row = kind(*values[: len(fields)])
+                row: LedgerRow = kind(*values[: len(fields)])
                 if sealed and seal(row) != values[-1]:
                     self.lost.append(
                         f"{TABLES[kind]}: event {row.seq} was altered (its checksum does not hold)"
@@ -118,7 +118,7 @@ class Reader:
         try:
             sql = "SELECT seq, head, digest FROM snapshots ORDER BY seq"
             for seq, text, check in self._db.execute(sql).fetchall():
-                if snapshots.read(self._db, seq, text, check) is None:
+                if snapshots.read_snapshot(self._db, seq, text, check) is None:
                     wrong.append(
                         f"snapshot at event {seq}: its checksum does not hold "
                         "(an older one is used)"

@@ -66,10 +66,13 @@ def _seal_events(db: sqlite3.Connection) -> None:
     for kind, table in TABLES.items():
         db.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
         # listed first: a table may not be changed while it is read
-        seqs = [seq for (seq,) in db.execute(f"SELECT seq FROM {table}").fetchall()]
-        for seq in seqs:
-            row = db.execute(f"SELECT {COLUMNS[kind]} FROM {table} WHERE seq=?", (seq,)).fetchone()
-            db.execute(f"UPDATE {table} SET crc=? WHERE seq=?", (seal(kind._make(row)), seq))
+        listed = db.execute(f"SELECT seq FROM {table}").fetchall()
+        select = f"SELECT {COLUMNS[kind]} FROM {table} WHERE seq=?"
+        update = f"UPDATE {table} SET crc=? WHERE seq=?"
+        for (seq,) in listed:
+            row = db.execute(select, (seq,)).fetchone()
+            crc = seal(kind._make(row))
+            db.execute(update, (crc, seq))
 
 
 MIGRATIONS = (_seal_events,)

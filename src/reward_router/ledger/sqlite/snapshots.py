@@ -15,7 +15,7 @@ PART = 1 << 26  # bytes of a part
 KEEP = 3  # newest snapshots that are kept, beside the first
 
 
-def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any]) -> None:
+def write_snapshot(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any]) -> None:
     """Put the state in the file as of ``seq``; drops all but the first and the newest three.
 
     O(bytes).
@@ -69,13 +69,13 @@ def newest(db: sqlite3.Connection) -> tuple[int, dict[str, Any], State] | None:
     """The newest snapshot whose digest holds, or None."""
     sql = "SELECT seq, head, digest FROM snapshots ORDER BY seq DESC"
     for seq, text, digest in db.execute(sql).fetchall():
-        data = read(db, seq, text, digest)
+        data = read_snapshot(db, seq, text, digest)
         if data is not None:
             return seq, json.loads(text)["head"], data
     return None
 
 
-def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | None:
+def read_snapshot(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | None:
     """The arrays of one snapshot; None where the digest does not hold."""
     check = hashlib.blake2b(text.encode(), digest_size=16)
     sql = "SELECT data FROM snapshot_parts WHERE seq=? ORDER BY part"

@@ -20,10 +20,10 @@ from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import columns
 from reward_router.ledger.reading import paged, tally, to_json
 from reward_router.ledger.recent import Recent
-from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
+from reward_router.ledger.rows import COLUMNS, TABLES, Decided, LedgerRow, Paid, seal
 from reward_router.ledger.sqlite import opening, snapshots
 from reward_router.ledger.sqlite.durability import WalSyncer, take_writer_lock
-from reward_router.ledger.sqlite.opening import MEMORY
+from reward_router.ledger.sqlite.opening import IN_MEMORY
 from reward_router.ledger.sqlite.trouble import advice, explain
 from reward_router.strict_json import dumps
 from reward_router.types import State
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reward_router.ledger.salvage import CheckReport
 
 Durability = Literal["normal", "full"]
-Contexts = Literal["full", "f32", "none"]
+StoredContexts = Literal["full", "f32", "none"]
 CHUNK = 4096  # events of one read
 FIND = 256  # ids of one query
 R = TypeVar("R")
@@ -63,7 +63,7 @@ class Ledger:
         path: str | Path,
         *,
         durability: Durability = "normal",
-        contexts: Contexts = "full",
+        contexts: StoredContexts = "full",
         readonly: bool = False,
     ) -> None:
         """Open or create; ``readonly`` never creates, never locks and never changes the file."""
@@ -95,7 +95,7 @@ class Ledger:
     # opening --------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        if self.path == MEMORY:
+        if self.path == IN_MEMORY:
             return opening.memory()
         if self.readonly:
             return opening.reader(self.path)
@@ -136,14 +136,14 @@ class Ledger:
         """
         with self.transaction() as db:
             db.execute("INSERT INTO meta VALUES('binding',?)", (json.dumps(dict(binding)),))
-            snapshots.write(db, self._last, state, head)
+            snapshots.write_snapshot(db, self._last, state, head)
 
     def bind(self, binding: Mapping[str, Any]) -> None:
         """Keep what the ledger is bound to in place of what it was bound to before."""
         with self.transaction() as db:
             db.execute("UPDATE meta SET value=? WHERE key='binding'", (json.dumps(dict(binding)),))
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[LedgerRow]) -> None:
         """Write events in one transaction; their ``seq`` continue ``last_seq``.
 
         LedgerError, and nothing written, otherwise.
@@ -238,7 +238,7 @@ class Ledger:
         The first snapshot and the newest three are kept.
         """
         with self.transaction() as db:
-            snapshots.write(db, self._last, state, head)
+            snapshots.write_snapshot(db, self._last, state, head)
 
     # reading --------------------------------------------------------------------------------------
 
@@ -300,7 +300,9 @@ class Ledger:
             db.execute("DELETE FROM meta WHERE key=?", (key,))
             db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
 
-    def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
+    def events(
+        self, after: int = 0, types: Iterable[type[Any]] | None = None
+    ) -> Iterator[LedgerRow]:
         """Events with seq > ``after`` in order, read in chunks.
 
         ``types`` of ``ledger.rows``; None: all.
@@ -351,10 +353,12 @@ class Ledger:
     def payments_at(self, seqs: Sequence[int]) -> list[tuple[Paid, Decided]]:
         """The payoffs with these numbers in order, each with its decision."""
         payments: list[tuple[Paid, Decided]] = []
-        for start in range(0, len(seqs), FIND):
+        in_order = sorted(seqs)
+        for start in range(0, len(in_order), FIND):
             # SQLite limits the number of parameters
-            some = sorted(seqs)[start : start + FIND]
-            payments += self._payments(f"p.seq IN ({','.join('?' * len(some))})", some)
+            some = in_order[start : start + FIND]
+            places = ",".join("?" * len(some))
+            payments += self._payments(f"p.seq IN ({places})", some)
         return payments
 
     def _payments(self, where: str, args: Sequence[Any]) -> list[tuple[Paid, Decided]]:
@@ -373,13 +377,18 @@ class Ledger:
         with self.lock, self._explained():
             rows = self._recent.find(ids)
             unknown = [key for key in ids if key not in rows]
+            # A record is a decision's columns with its checksum, then its payoff's: empty
+            # where there is none.
             n_decided = len(Decided._fields) + 1
             for start in range(0, len(unknown), FIND):
+                # SQLite limits the number of parameters
                 some = unknown[start : start + FIND]
-                for record in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
+                places = ",".join("?" * len(some))
+                for record in self._db.execute(f"{_FIND} ({places})", some):
                     decided = self._verified(Decided, record[:n_decided])
-                    has_payoff = record[n_decided] is not None
-                    paid = self._verified(Paid, record[n_decided:]) if has_payoff else None
+                    paid = None
+                    if record[n_decided] is not None:
+                        paid = self._verified(Paid, record[n_decided:])
                     rows[decided.id] = (decided, paid)
 
         return rows
@@ -444,13 +453,13 @@ class Ledger:
         """Every decision with its payoff as numpy columns. O(decisions)."""
         return columns.decisions(self, contexts=contexts)
 
-    def payoffs(self) -> columns.Payoffs:
+    def payoffs(self) -> columns.PayoffColumns:
         """Every payoff as numpy columns. O(payoffs)."""
-        return columns.payoffs(self)
+        return columns.payoff_rows(self)
 
     def calls(self) -> columns.Calls:
         """Every call as numpy columns. O(calls)."""
-        return columns.calls(self)
+        return columns.call_rows(self)
 
     def labels(self) -> columns.Labels:
         """Every gold label as numpy columns. O(labels)."""

@@ -22,7 +22,7 @@ from reward_router.rewards import template as chat
 from reward_router.rewards.weights import context_of
 from reward_router.types import Float
 
-Row = tuple[tuple[int, ...], tuple[int, ...]]
+TokenRow = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids, and their segment (0 prompt, 1 response) for an encoder that reads it."""
 
 ONE = ("score", "scores", "reward", "rewards", "end_scores", "value", "values")
@@ -39,7 +39,7 @@ NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
-class Choice:
+class OutputChoice:
     """Which outputs of a classifier make the reward.
 
     ``weights``: by the index of an output, its weight; None where there is one output only.
@@ -50,7 +50,7 @@ class Choice:
     @classmethod
     def of(
         cls, config: Any, logit: int | str | None, logits: Mapping[int | str, float] | None
-    ) -> "Choice":
+    ) -> "OutputChoice":
         """From the options of the kind; InputError for unknown labels.
 
         Args:
@@ -93,16 +93,20 @@ class Choice:
         InputError where it holds none of the known outputs.
         """
         value = _output(result, many=self.weights is not None)
+        # One output may come without its axis.
         value_RL = value[:, None] if value.dim() == 1 else value
         if value_RL.dim() != 2:
             raise InputError(
                 f"the model's output has shape {tuple(value.shape)}; (rows, outputs) is expected"
             )
         self.check(value_RL.shape[1], config)
+
         if self.weights is None:
             return value_RL[:, 0]
         if list(self.weights.values()) == [1.0]:
-            return value_RL[:, next(iter(self.weights))]
+            # As it is: a sum in float64 would change its digits.
+            [only] = self.weights
+            return value_RL[:, only]
         return sum(weight * value_RL[:, place].double() for place, weight in self.weights.items())
 
 
@@ -195,7 +199,7 @@ class Classifier:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.own_code = not type(model).__module__.startswith("transformers.")
-        self.choice = Choice.of(model.config, logit, logits)
+        self.choice = OutputChoice.of(model.config, logit, logits)
         if not self.own_code:
             self.choice.check(int(model.config.num_labels), model.config)
         has_template = chat_template is not None or bool(tokenizer.chat_template)
@@ -220,57 +224,68 @@ class Classifier:
         """The text that is scored, to look at."""
         if self.pairs:
             return f"{chat.user_text(prompt)} {self.tokenizer.sep_token} {response}"
-        conversation = [*chat.messages(prompt), chat.answered(response)]
-        return chat.render(self.tokenizer, conversation, self.template, generate=False)
+        conversation = [*chat.prompt_messages(prompt), chat.answered(response)]
+        return chat.render_chat(self.tokenizer, conversation, self.template, generate=False)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) logits.
 
         NaN where a row is shorter than the longest, or a conversation does not fit the model.
         """
-        scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
-        places: dict[Row, list[tuple[int, int]]] = {}
+        n_responses = max((len(row) for row in responses), default=0)
+        scores_BN = np.full((len(prompts), n_responses), np.nan)
+
+        # Equal token rows are computed once, so each keeps the places it stands for.
+        places: dict[TokenRow, list[tuple[int, int]]] = {}
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
                 tokens = self._tokens(prompt, response)
-                if len(tokens[0]) <= self.max_length:
+                ids = tokens[0]
+                if len(ids) <= self.max_length:
                     places.setdefault(tokens, []).append((b, n))
-        for tokens, value in zip(places, self._logits(list(places)), strict=True):
+
+        logits = self._logits(list(places))
+        for tokens, value in zip(places, logits, strict=True):
             for b, n in places[tokens]:
                 scores_BN[b, n] = value
         return scores_BN
 
-    def _tokens(self, prompt: Prompt, response: str) -> Row:
+    def _tokens(self, prompt: Prompt, response: str) -> TokenRow:
         if self.pairs:
             encoded = self.tokenizer(chat.user_text(prompt), response)
+            ids = encoded["input_ids"]
             segments = encoded.get("token_type_ids", ())
-            return tuple(encoded["input_ids"]), tuple(segments)
+            return tuple(ids), tuple(segments)
         text = self.render(prompt, response)
-        return tuple(chat.prompt_tokens(self.tokenizer, text)), ()
+        ids = chat.prompt_tokens(self.tokenizer, text)
+        return tuple(ids), ()
 
-    def _logits(self, rows: list[Row]) -> list[float]:
+    def _logits(self, rows: list[TokenRow]) -> list[float]:
         import torch
 
         from reward_router.rewards.prefix import padded
 
+        device = self.model.device
+        gives_positions = self.left and self._takes_positions and not self.own_code
         out = [np.nan] * len(rows)
         widths = [len(ids) for ids, _ in rows]
         for group in self._groups(widths):
             ids, mask = padded([rows[r][0] for r in group], left=self.left)
             ids = ids.masked_fill(mask == 0, self.pad)
-            inputs = {
-                "input_ids": ids.to(self.model.device),
-                "attention_mask": mask.to(self.model.device),
-            }
-            if self.left and self._takes_positions and not self.own_code:
-                inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0).to(self.model.device)
+            inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            if gives_positions:
+                # Padding on the left must not move a text's own positions.
+                positions = (mask.cumsum(1) - 1).clamp(min=0)
+                inputs["position_ids"] = positions.to(device)
             segments = [rows[r][1] for r in group]
             if all(segments):
                 segment_ids, _ = padded(segments, left=False)
-                inputs["token_type_ids"] = segment_ids.to(self.model.device)
+                inputs["token_type_ids"] = segment_ids.to(device)
+
             with torch.inference_mode():
                 value_R = self.choice.score(self.model(**inputs), self.model.config)
-            for r, value in zip(group, value_R.double().tolist(), strict=True):
+            values = value_R.double().tolist()
+            for r, value in zip(group, values, strict=True):
                 out[r] = value
         return out
 
@@ -280,10 +295,10 @@ class Classifier:
         How a model's own code pools a padded row is not known, so that only rows of one length
         share a forward there.
         """
-        from reward_router.rewards.prefix import batches
+        from reward_router.rewards.prefix import width_batches
 
         if not self.own_code:
-            return batches(widths, self.batch_tokens)
+            return width_batches(widths, self.batch_tokens)
         groups = []
         for width in sorted(set(widths)):
             rows = [r for r, w in enumerate(widths) if w == width]

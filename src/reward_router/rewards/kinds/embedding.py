@@ -28,19 +28,25 @@ class Embedding:
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) cosines, NaN where a row is shorter than the longest or a response is blank."""
-        scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
+        n_responses = max((len(row) for row in responses), default=0)
+        scores_BN = np.full((len(prompts), n_responses), np.nan)
         asked = [user_text(prompt) for prompt in prompts]
         answered = [text for text in chain.from_iterable(responses) if text.strip()]
+
         # Every text is encoded once, however often it stands in the batch.
         texts = list(dict.fromkeys([*asked, *answered]))
         if not texts:
             return scores_BN
         unit_ND = self._unit(texts)
         place = {text: i for i, text in enumerate(texts)}
+
         for b, row in enumerate(responses):
+            prompt_D = unit_ND[place[asked[b]]]
             for n, response in enumerate(row):
                 if response.strip():
-                    scores_BN[b, n] = unit_ND[place[response]] @ unit_ND[place[asked[b]]]
+                    response_D = unit_ND[place[response]]
+                    # Both of unit norm: their product is the cosine.
+                    scores_BN[b, n] = response_D @ prompt_D
         return scores_BN
 
     def _unit(self, texts: list[str]) -> Float:

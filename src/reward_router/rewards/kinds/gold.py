@@ -27,6 +27,7 @@ class Gold:
         scores_BN = np.full((len(prompts), width), np.nan)
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             example = self.known.find(prompt)
+            # Of a prompt that is not in the data nobody knows what is right.
             if example is not None:
                 scores_BN[b, : len(row)] = example.gold(row)
         return scores_BN

@@ -109,21 +109,23 @@ def features(
     """(B, 3 D) features of prompts with one response each. Each distinct text is encoded once."""
     both = [f"{prompt}\n{response}" for prompt, response in zip(prompts, responses, strict=True)]
     texts = list(dict.fromkeys([*prompts, *responses, *both]))
-    rows_XD = np.asarray(
-        encoder.encode(
-            texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
-        ),
-        np.float64,
+    encoded = encoder.encode(
+        texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
     )
-    unit_XD = rows_XD / np.maximum(np.linalg.norm(rows_XD, axis=1, keepdims=True), 1e-12)
+    rows_XD = np.asarray(encoded, np.float64)
+    length_X1 = np.linalg.norm(rows_XD, axis=1, keepdims=True)
+    unit_XD = rows_XD / np.maximum(length_X1, 1e-12)
+
     place = {text: i for i, text in enumerate(texts)}
     prompt_BD = unit_XD[[place[text] for text in prompts]]
     response_BD = unit_XD[[place[text] for text in responses]]
     both_BD = unit_XD[[place[text] for text in both]]
-    return np.concatenate([response_BD, PRODUCT_SCALE * prompt_BD * response_BD, both_BD], axis=1)
+    # The product says how far the response is about the prompt; scaled to the others' size.
+    product_BD = PRODUCT_SCALE * prompt_BD * response_BD
+    return np.concatenate([response_BD, product_BD, both_BD], axis=1)
 
 
-class Head:
+class FittedHead:
     """Scores by one head of an artifact.
 
     The prompt is its last user message; a blank response is abstained from.
@@ -198,7 +200,7 @@ def _file(options: Mapping[str, Any]) -> Path | None:
 
 KIND = ArmKind(
     "head",
-    Head,
+    FittedHead,
     "a small reward model that `fit-arm` learned from your preference pairs",
     loader="encoder",
     default_model=loading.MINILM,

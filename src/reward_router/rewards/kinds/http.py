@@ -15,12 +15,12 @@ from reward_router.errors import InputError
 from reward_router.kinds import ArmKind
 from reward_router.rewards.metered import Answer, ArmFailed
 from reward_router.rewards.names import nearest
-from reward_router.rewards.remote.arm import Price, Question, RemoteArm, Unreadable
-from reward_router.rewards.remote.dialects import DIALECTS, Choice, Dialect, Text
+from reward_router.rewards.remote.arm import Price, Question, RemoteArm, UnreadableAnswer
+from reward_router.rewards.remote.dialects import DIALECTS, Dialect, DialectOptions, Text
 from reward_router.rewards.remote.policy import CallPolicy
 from reward_router.rewards.remote.reading import fill, places, plain
 from reward_router.rewards.remote.wire import Wire
-from reward_router.rewards.template import answered, messages, render
+from reward_router.rewards.template import answered, prompt_messages, render_chat
 from reward_router.secrecy import refuse_secrets
 from reward_router.types import Float
 
@@ -95,7 +95,7 @@ class Http:
                 "and mostly one for {prompt}"
             )
         rendered = text is not None or tokenizer is not None
-        choice = Choice(model, output, reduction, request, answer, truncate, rendered)
+        choice = DialectOptions(model, output, reduction, request, answer, truncate, rendered)
         self.dialect: Dialect = DIALECTS[dialect](choice)
         if self.dialect.needs_whole and not rendered:
             raise InputError(
@@ -160,8 +160,12 @@ class Http:
                 errors[b] = ArmFailed(str(error))
                 continue
             texts += [((b, n), text) for n, text in enumerate(rendered)]
-        batches = [texts[start : start + self.batch] for start in range(0, len(texts), self.batch)]
-        return [self._question(batch) for batch in batches], errors
+
+        questions = []
+        for start in range(0, len(texts), self.batch):
+            batch = texts[start : start + self.batch]
+            questions.append(self._question(batch))
+        return questions, errors
 
     def divided(self, question: Question) -> list[Question]:
         """One question a response."""
@@ -201,8 +205,8 @@ class Http:
             from reward_router.rewards.loading import load_tokenizer
 
             self._tokenizer = load_tokenizer(str(self.tokenizer))
-        whole = render(
-            self._tokenizer, [*messages(prompt), answered(response)], None, generate=False
+        whole = render_chat(
+            self._tokenizer, [*prompt_messages(prompt), answered(response)], None, generate=False
         )
         # A second BOS would be a text that the model was never trained on.
         bos = self._tokenizer.bos_token
@@ -218,7 +222,7 @@ class _Scores:
 
     def __call__(self, answer: Any) -> list[float | None]:
         if answer is None:
-            raise Unreadable("null instead of scores")
+            raise UnreadableAnswer("null instead of scores")
         return self.dialect.scores(answer, len(self.texts))
 
 

@@ -28,7 +28,7 @@ from reward_router.errors import InputError
 from reward_router.kinds import ArmKind
 from reward_router.rewards.metered import Answer, ArmFailed
 from reward_router.rewards.names import nearest
-from reward_router.rewards.remote.arm import Price, Question, RemoteArm, Unreadable, number
+from reward_router.rewards.remote.arm import Price, Question, RemoteArm, UnreadableAnswer, number
 from reward_router.rewards.remote.policy import CallPolicy
 from reward_router.rewards.remote.reading import fill, follow, places, plain
 from reward_router.rewards.remote.wire import Wire
@@ -191,7 +191,7 @@ class Judge:
                 questions += [self._pointwise(b, n, prompt, text) for n, text in enumerate(row)]
             elif self.mode == "pairwise":
                 # Both orders, one after the other: `combine` and `note` read them in twos.
-                for i, j in pairs_of(len(row), self.rivals):
+                for i, j in compared_pairs(len(row), self.rivals):
                     questions.append(self._pairwise(b, i, j, prompt, row))
                     questions.append(self._pairwise(b, j, i, prompt, row))
             elif row:
@@ -226,7 +226,8 @@ class Judge:
     def _pointwise(self, b: int, n: int, prompt: Prompt, text: str) -> Question:
         names = list(self.criteria) or ["score"]
         schema = {name: self._score_schema() for name in names}
-        body = self._body(self._question_text(prompt, [text]), schema)
+        text_of_question = self._question_text(prompt, [text])
+        body = self._body(text_of_question, schema)
         read = self._read_expected if self.logprobs else self._read_scores
         return Question(body, ((b, n),), read)
 
@@ -245,12 +246,14 @@ class Judge:
         def hashed(n: int) -> bytes:
             return blake2b(f"{prompt_text}\x1f{row[n]}".encode()).digest()
 
-        order = sorted(range(len(row)), key=hashed)
-        schema = {f"response_{place + 1}": self._score_schema() for place in range(len(row))}
-        body = self._body(self._question_text(prompt, [row[n] for n in order]), schema)
+        count = len(row)
+        order = sorted(range(count), key=hashed)
+        schema = {f"response_{place + 1}": self._score_schema() for place in range(count)}
+        text = self._question_text(prompt, [row[n] for n in order])
+        body = self._body(text, schema)
         # The cells stand in the order shown, so that the judge's k-th score finds its response.
         cells = tuple((b, n) for n in order)
-        return Question(body, cells, lambda answer: self._read_list(answer, len(row)))
+        return Question(body, cells, lambda answer: self._read_list(answer, count))
 
     def _body(self, text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
         body = {**self.fixed, "messages": [{"role": "user", "content": text}]}
@@ -319,7 +322,7 @@ class Judge:
         verdict = _verdict(answer)
         names = [f"response_{place + 1}" for place in range(count)]
         if len(verdict) != count:
-            raise Unreadable(f"the judge scored {len(verdict)} of {count} responses")
+            raise UnreadableAnswer(f"the judge scored {len(verdict)} of {count} responses")
         return [self._on_scale(verdict, name) for name in names]
 
     def _read_better(self, answer: Any) -> float:
@@ -331,7 +334,7 @@ class Judge:
         if better == "tie":
             return TIE
         if better not in FIRST:
-            raise Unreadable(
+            raise UnreadableAnswer(
                 f"the judge says better: {json.dumps(better)[:40]}; A, B or tie is expected"
             )
         return FIRST[better]
@@ -348,10 +351,12 @@ class Judge:
 
     def _on_scale(self, verdict: Mapping[str, Any], name: str) -> float:
         if name not in verdict:
-            raise Unreadable(f"the judge gave no {name}")
+            raise UnreadableAnswer(f"the judge gave no {name}")
         score = number(verdict[name], name)
         if not self.low <= score <= self.high:
-            raise Unreadable(f"the judge gave {name} {score:g}; allowed {self.low} to {self.high}")
+            raise UnreadableAnswer(
+                f"the judge gave {name} {score:g}; allowed {self.low} to {self.high}"
+            )
         return score
 
 
@@ -366,8 +371,11 @@ class PositionBias:
     def add(self, there: float, back: float) -> None:
         """P(the first wins) in either order of one pair."""
         self.pairs += 1
+        # Without bias the response shown first wins as often as not.
         self.first += (there + back) / 2
-        is_tie = outcome(there, back) == TIE
+
+        # A tie out of two verdicts that were none: the orders contradicted each other.
+        is_tie = pair_outcome(there, back) == TIE
         self.disagreed += is_tie and there != TIE
 
     @property
@@ -385,13 +393,13 @@ class PositionBias:
         )
 
 
-def outcome(there: float, back: float) -> float:
+def pair_outcome(there: float, back: float) -> float:
     """P(i better than j), from both orders of a pair.
 
     ``there`` is P(the first is better) with i first, ``back`` with j first. Verdicts (0, 1/2, 1)
     that disagree make a tie; probabilities are averaged over the two orders.
 
-    >>> outcome(1, 0), outcome(1, 1), round(outcome(0.9, 0.3), 2)
+    >>> pair_outcome(1, 0), pair_outcome(1, 1), round(pair_outcome(0.9, 0.3), 2)
     (1.0, 0.5, 0.8)
     """
     if {there, back} <= {0.0, TIE, 1.0}:
@@ -399,17 +407,22 @@ def outcome(there: float, back: float) -> float:
     return (there + 1 - back) / 2
 
 
-def pairs_of(count: int, rivals: int | None) -> list[tuple[int, int]]:
+def compared_pairs(count: int, rivals: int | None) -> list[tuple[int, int]]:
     """Which of ``count`` responses are compared: all, or each with the next ``rivals`` in a ring.
 
-    >>> pairs_of(3, None), pairs_of(4, 1)
+    >>> compared_pairs(3, None), compared_pairs(4, 1)
     ([(0, 1), (0, 2), (1, 2)], [(0, 1), (0, 3), (1, 2), (2, 3)])
     """
     every_pair = list(combinations(range(count), 2))
     if rivals is None:
         return every_pair
-    # How far apart two responses stand in the ring, the shorter way round.
-    return [(i, j) for i, j in every_pair if min(j - i, count - j + i) <= rivals]
+    compared = []
+    for i, j in every_pair:
+        # How far apart two responses stand in the ring, the shorter way round.
+        distance = min(j - i, count - j + i)
+        if distance <= rivals:
+            compared.append((i, j))
+    return compared
 
 
 def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]) -> None:
@@ -420,7 +433,7 @@ def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any])
         if there is None or back is None:
             continue
         i, j = question.cells
-        better = outcome(there, back)
+        better = pair_outcome(there, back)
         won_BN[i] += better
         won_BN[j] += 1 - better
         count_BN[i] += 1
@@ -430,16 +443,16 @@ def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any])
 
 
 def _content(answer: Any) -> str:
-    """What the judge wrote; `Unreadable` where it refused or was cut."""
+    """What the judge wrote; `UnreadableAnswer` where it refused or was cut."""
     choice = follow(answer, ["choices", 0])
     message = follow(choice, ["message"])
     if isinstance(message, Mapping) and message.get("refusal"):
-        raise Unreadable("the judge refused")
+        raise UnreadableAnswer("the judge refused")
     if choice.get("finish_reason") == "length" and not choice.get("logprobs"):
-        raise Unreadable("the judge's answer was cut by max_tokens")
+        raise UnreadableAnswer("the judge's answer was cut by max_tokens")
     content = follow(message, ["content"])
     if not isinstance(content, str) or not content.strip():
-        raise Unreadable("the judge wrote nothing")
+        raise UnreadableAnswer("the judge wrote nothing")
     return content.strip()
 
 
@@ -451,9 +464,9 @@ def _verdict(answer: Any) -> dict[str, Any]:
     try:
         verdict = json.loads(text)
     except ValueError:
-        raise Unreadable("the judge wrote no JSON") from None
+        raise UnreadableAnswer("the judge wrote no JSON") from None
     if not isinstance(verdict, dict):
-        raise Unreadable("the judge wrote JSON that is no object")
+        raise UnreadableAnswer("the judge wrote JSON that is no object")
     return verdict
 
 
@@ -461,18 +474,24 @@ def _token_shares(answer: Any, allowed: Mapping[str, float]) -> dict[str, float]
     """P(token) of the allowed ones as the answer's first token, renormalised on them."""
     choice = follow(answer, ["choices", 0])
     if not isinstance(choice, Mapping) or not choice.get("logprobs"):
-        raise Unreadable("the server offers no log-probabilities; set logprobs: false")
+        raise UnreadableAnswer("the server offers no log-probabilities; set logprobs: false")
     candidates = follow(choice, ["logprobs", "content", 0, "top_logprobs"])
+    if not isinstance(candidates, list):
+        candidates = []
+
+    # Several tokens may be one word, with a blank before it or without.
     mass = dict.fromkeys(allowed, 0.0)
-    for candidate in candidates if isinstance(candidates, list) else []:
+    for candidate in candidates:
         token = str(follow(candidate, ["token"])).strip()
         if token in mass:
             logprob = number(follow(candidate, ["logprob"]), "a log-probability")
             # Rounding on the server may put it above 0.
             mass[token] += math.exp(min(logprob, 0.0))
+
     total = sum(mass.values())
+    # A judge that hardly thinks of the allowed words answers another question.
     if total < LEAST_MASS:
-        raise Unreadable(f"only {total:.0%} of the probability lies on {', '.join(allowed)}")
+        raise UnreadableAnswer(f"only {total:.0%} of the probability lies on {', '.join(allowed)}")
     return {token: share / total for token, share in mass.items()}
 
 

@@ -57,7 +57,7 @@ class LocalJudge:
             chat_template: None for the tokenizer's own, ``plain``, or Jinja text.
             batch_tokens: Most tokens a forward pass, padding included.
         """
-        check({"question": question, "prompt": prompt, "batch_tokens": batch_tokens})
+        check_judge_options({"question": question, "prompt": prompt, "batch_tokens": batch_tokens})
         self.model = model
         self.tokenizer = tokenizer
         self.question = question
@@ -78,35 +78,47 @@ class LocalJudge:
 
     def render(self, prompt: Prompt, response: str) -> str:
         """What the model reads."""
-        values = {"prompt": plain(prompt), "response": str(response), "question": self.question}
+        values = {
+            "prompt": plain(prompt),
+            "response": str(response),
+            "question": self.question,
+        }
         text = str(fill(self.layout, values))
-        conversation = chat.messages(text)
-        return chat.render(self.tokenizer, conversation, self.template, generate=True)
+        conversation = chat.prompt_messages(text)
+        return chat.render_chat(self.tokenizer, conversation, self.template, generate=True)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) log-odds of yes.
 
         NaN where a row is shorter than the longest, or a text does not fit the model.
         """
-        scores_BN = np.full((len(prompts), max((len(row) for row in responses), default=0)), np.nan)
-        texts: dict[tuple[int, int], list[int]] = {}
+        n_responses = max((len(row) for row in responses), default=0)
+        scores_BN = np.full((len(prompts), n_responses), np.nan)
+
+        tokens_by_cell: dict[tuple[int, int], list[int]] = {}
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
-                tokens = chat.prompt_tokens(self.tokenizer, self.render(prompt, response))
+                text = self.render(prompt, response)
+                tokens = chat.prompt_tokens(self.tokenizer, text)
                 if len(tokens) <= self.max_length:
-                    texts[b, n] = tokens
-        for cells in self._batches(texts):
-            log_odds = self._odds([texts[cell] for cell in cells])
+                    tokens_by_cell[b, n] = tokens
+
+        for cells in self._batches(tokens_by_cell):
+            log_odds = self._odds([tokens_by_cell[cell] for cell in cells])
             for cell, value in zip(cells, log_odds, strict=True):
                 scores_BN[cell] = value
         return scores_BN
 
     def _batches(self, texts: Mapping[tuple[int, int], list[int]]) -> list[list[tuple[int, int]]]:
         """Places of texts of similar length, so that little is padded."""
+        # Ties by place, so that batches do not depend on the order of a dictionary.
+        shortest_first = sorted(texts, key=lambda place: (len(texts[place]), place))
         batches: list[list[tuple[int, int]]] = []
-        for place in sorted(texts, key=lambda place: (len(texts[place]), place)):
+        for place in shortest_first:
+            # The newest text is the longest of its batch, and all are padded to it.
             longest = len(texts[place])
-            if not batches or (len(batches[-1]) + 1) * longest > self.batch_tokens:
+            is_full = bool(batches) and (len(batches[-1]) + 1) * longest > self.batch_tokens
+            if not batches or is_full:
                 batches.append([])
             batches[-1].append(place)
         return batches
@@ -115,26 +127,29 @@ class LocalJudge:
         """log P(yes) - log P(no) as the next token after each text."""
         import torch
 
+        n_texts = len(tokens)
         width = max(map(len, tokens))
-        ids = torch.zeros((len(tokens), width), dtype=torch.long)
+        ids = torch.zeros((n_texts, width), dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, text in enumerate(tokens):  # padded behind, so that no position moves
             ids[row, : len(text)] = torch.tensor(text)
             mask[row, : len(text)] = 1
+
         last = mask.sum(1) - 1
         device = next(self.model.parameters()).device
         with torch.inference_mode():
-            hidden = self.model(
+            output = self.model(
                 input_ids=ids.to(device), attention_mask=mask.to(device), **self._last_only(last)
             )
-            logits = hidden.logits
+            logits = output.logits
+            every_row = torch.arange(n_texts)
             if logits.shape[1] == width:
-                logits = logits[torch.arange(len(tokens)), last.to(logits.device)]
+                places = last
             else:  # only the positions that end a text were kept
                 kept = torch.unique(last)
-                logits = logits[
-                    torch.arange(len(tokens)), torch.searchsorted(kept, last).to(logits.device)
-                ]
+                places = torch.searchsorted(kept, last)
+            logits = logits[every_row, places.to(logits.device)]
+            # A word has several spellings, and each is a token: their probabilities add up.
             yes = logits[:, self.yes].double().logsumexp(1)
             no = logits[:, self.no].double().logsumexp(1)
         return [float(value) for value in (yes - no).cpu()]
@@ -149,7 +164,7 @@ class LocalJudge:
         return {"logits_to_keep": torch.unique(last)} if "logits_to_keep" in known else {}
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check_judge_options(options: Mapping[str, Any]) -> None:
     """InputError for options that cannot be right."""
     question = options.get("question", QUESTION)
     layout = options.get("prompt", LAYOUT)
@@ -179,5 +194,5 @@ KIND = ArmKind(
     loader="causal",
     hidden=("model", "tokenizer"),
     ragged=True,
-    check=check,
+    check=check_judge_options,
 )

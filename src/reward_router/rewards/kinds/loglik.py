@@ -85,7 +85,7 @@ class LogLik:
 
     def render(self, prompt: Prompt, response: str) -> str:
         """The text that is scored, to look at: prompt, response, EOS."""
-        conversation = chat.messages(prompt)
+        conversation = chat.prompt_messages(prompt)
         prompt_text = self._prompt_text(conversation)
         answer = self._continuation(conversation, response)
         return prompt_text + answer + str(self.tokenizer.eos_token)
@@ -99,8 +99,10 @@ class LogLik:
         n_responses = max((len(row) for row in responses), default=0)
         scores_BN = np.full((len(prompts), n_responses), np.nan)
         is_sum = self.reduction in ("sum", "pmi_sum")
-        for (b, n), logps_T in self.token_logprobs(prompts, responses).items():
-            scores_BN[b, n] = logps_T.sum() if is_sum else logps_T.mean()
+        logps_by_cell = self.token_logprobs(prompts, responses)
+        for (b, n), logps_T in logps_by_cell.items():
+            score = logps_T.sum() if is_sum else logps_T.mean()
+            scores_BN[b, n] = score
         return scores_BN
 
     def token_logprobs(
@@ -114,7 +116,7 @@ class LogLik:
         places: list[dict[str, int]] = []
         tokens: list[list[list[int]]] = []
         for prompt, row in zip(prompts, responses, strict=True):
-            conversation = chat.messages(prompt)
+            conversation = chat.prompt_messages(prompt)
             text = self._prompt_text(conversation)
             # The prompt is tokenised alone, as the policy sees it before it writes.
             ids = chat.prompt_tokens(self.tokenizer, text)
@@ -150,7 +152,7 @@ class LogLik:
 
         The empty prompt is one prefix for every response of the call.
         """
-        empty_prompt = self._prompt_text(chat.messages(""))
+        empty_prompt = self._prompt_text(chat.prompt_messages(""))
         empty_ids = chat.prompt_tokens(self.tokenizer, empty_prompt)
         texts: list[tuple[int, ...]] = []
         for row in tokens:
@@ -170,7 +172,7 @@ class LogLik:
         return differences
 
     def _prompt_text(self, messages: list[dict[str, Any]]) -> str:
-        return chat.render(self.tokenizer, messages, self.template, generate=True)
+        return chat.render_chat(self.tokenizer, messages, self.template, generate=True)
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -14,8 +14,10 @@ def _check(options: Mapping[str, Any]) -> None:
     name = options["metric"]
     if name not in METRICS:
         raise InputError(f"metric {name!r} is unknown{nearest(str(name), METRICS)}")
+    # All others go to the metric's own function.
     own = {option: value for option, value in options.items() if option != "metric"}
-    check_options(f"metric {name}", METRICS[name], own)
+    function = METRICS[name]
+    check_options(f"metric {name}", function, own)
 
 
 KIND = ArmKind(

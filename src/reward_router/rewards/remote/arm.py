@@ -1,7 +1,7 @@
 """An arm behind an endpoint: every response has its score, its error and its bill.
 
 A kind (`reward_router.rewards.kinds`) only says which questions to ask and what their answers mean
-(`Plan`); cache, canaries, prices and failures are the same for all and live here.
+(`RequestPlan`); cache, canaries, prices and failures are the same for all and live here.
 """
 
 import json
@@ -17,16 +17,16 @@ from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.rewards.metered import Answer, ArmFailed, ArmStops
 from reward_router.rewards.names import nearest
-from reward_router.rewards.remote.canary import CANARIES, Watch, facts_of
-from reward_router.rewards.remote.memory import Memory, key_of, memory_of
-from reward_router.rewards.remote.wire import Reply, Wire
+from reward_router.rewards.remote.canary import CANARIES, CanaryWatch, facts_of
+from reward_router.rewards.remote.memory import Memory, memory_of, request_key
+from reward_router.rewards.remote.wire import Wire, WireReply
 from reward_router.types import Float
 
 NAMES = ("model", "system_fingerprint")
 """What an OpenAI-compatible answer says of its model; an alias that moved is seen there."""
 
 
-class Unreadable(ValueError):
+class UnreadableAnswer(ValueError):
     """An answer that is JSON and yet says nothing: why."""
 
 
@@ -38,7 +38,7 @@ class Question:
         body: what is sent.
         cells: the (prompt, response) places it is about, which share its bill evenly.
         read: turns the JSON of an answer into what the kind combines (JSON again, as it is cached),
-            or raises `Unreadable`.
+            or raises `UnreadableAnswer`.
     """
 
     body: Any = field(repr=False)
@@ -63,7 +63,7 @@ class Heard:
     price: float = math.nan
 
 
-class Plan(Protocol):
+class RequestPlan(Protocol):
     """What a kind asks, and what the answers mean.
 
     ``facts``: paths of the server that tell what is served. ``raw``: whether scores are unbounded.
@@ -131,12 +131,14 @@ class Price:
                 raise InputError(f"price.{name}={value!r}; allowed a number of at least 0")
         return cls(**given)
 
-    def bill(self, reply: Reply) -> float:
+    def bill(self, reply: WireReply) -> float:
         """What one request cost. A request that nobody answered costs nothing."""
-        if reply.error is not None and reply.error.away:
+        unanswered = reply.error is not None and reply.error.away
+        if unanswered:
             return 0.0
-        tokens = self.input * reply.tokens_in + self.output * reply.tokens_out
-        return self.call + tokens / 1e6
+        # Prices are of a million tokens, as providers state them.
+        token_price = self.input * reply.tokens_in + self.output * reply.tokens_out
+        return self.call + token_price / 1e6
 
 
 class RemoteArm:
@@ -145,13 +147,13 @@ class RemoteArm:
     ``score_with_bill`` makes it `metered.Metered`, and ``served`` `metered.Served`.
     """
 
-    def __init__(self, wire: Wire, plan: Plan, price: Price | None = None) -> None:
+    def __init__(self, wire: Wire, plan: RequestPlan, price: Price | None = None) -> None:
         """Asks nothing yet: the first request scores the canaries before it."""
         self.wire = wire
         self.plan = plan
         self.price = price
         self.policy = wire.policy
-        self.watch: Watch | None = None
+        self.watch: CanaryWatch | None = None
         self.since = 0
         self.drifted = False
         self.hits = 0
@@ -167,9 +169,11 @@ class RemoteArm:
         count = sum(map(len, responses))
         if not count:
             return self._scored(prompts, responses)
+        # Before the scores, so that none is taken from a server that has changed.
         notices, spent = self._look()
         answer = self._scored(prompts, responses)
         self.since += count
+
         if spent and answer.price_BN.size:
             first = next(b for b, row in enumerate(responses) if row)
             answer.price_BN[first, 0] += spent
@@ -209,7 +213,7 @@ class RemoteArm:
         facts = facts_of({path: self.wire.get(path) for path in self.plan.facts}) | self.told
         is_first = self.watch is None
         if self.watch is None:
-            self.watch = Watch(_place(self.wire.url, self._canary_questions()), self.plan.raw)
+            self.watch = CanaryWatch(_place(self.wire.url, self._canary_questions()), self.plan.raw)
         differences, moved = self.watch.differences(
             facts, scores_BN, lambda: self._canary_scores(spent, strict=False)
         )
@@ -239,8 +243,12 @@ class RemoteArm:
         """
         prompts, responses = _canary_rows()
         answer = self._scored(prompts, responses, remember=False)
+        # Canaries are paid for, too, whatever comes of them.
         spent[0] += float(np.nansum(answer.price_BN))
-        return None if answer.errors and not strict else answer.scores()
+
+        if answer.errors and not strict:
+            return None
+        return answer.scores()
 
     # questions
 
@@ -254,13 +262,18 @@ class RemoteArm:
         """Ask everything about these rows."""
         questions, errors = self.plan.questions(prompts, responses)
         heard = self._ask(questions, remember)
+        # A request that was too large is asked again in parts.
         questions, heard = self._divided(questions, heard, remember)
-        shape = (len(prompts), max((len(row) for row in responses), default=0))
+
+        n_responses = max((len(row) for row in responses), default=0)
+        shape = (len(prompts), n_responses)
         scores_BN = np.full(shape, np.nan)
         values = [each.value for each in heard]
         self.plan.combine(scores_BN, questions, values)
         if remember:
             self.plan.note(questions, values)
+
+        # One error spoils its whole row: scores of half a row order nothing.
         for question, each in zip(questions, heard, strict=True):
             if each.error is not None:
                 for b, _ in question.cells:
@@ -271,32 +284,46 @@ class RemoteArm:
 
     def _ask(self, questions: Sequence[Question], remember: bool) -> list[Heard]:
         """One answer a question: what the cache knows, and one request for each of the others."""
-        fingerprint = self.watch.fingerprint if self.watch else ""
-        keys = [key_of(fingerprint, self.wire.url, question.body) for question in questions]
-        kept_values = [self.memory.get(key) if remember else None for key in keys]
-        new = [i for i, value in enumerate(kept_values) if value is None]
-        self.hits += len(questions) - len(new)
-        replies = self.wire.post_all([questions[i].body for i in new]) if new else []
+        keys: list[bytes] = []
+        kept_values: list[Any] = [None] * len(questions)
+        remember = remember and self.policy.cache is not False
+        if remember:
+            fingerprint = self.watch.fingerprint if self.watch else ""
+            keys = [
+                request_key(fingerprint, self.wire.url, question.body) for question in questions
+            ]
+            kept_values = [self.memory.get(key) for key in keys]
         # What the cache holds costs nothing now.
         heard = [Heard(value, price=0.0) for value in kept_values]
+
+        new = [i for i, value in enumerate(kept_values) if value is None]
+        self.hits += len(questions) - len(new)
+        if not new:
+            return heard
+        replies = self.wire.post_all([questions[i].body for i in new])
         for i, reply in zip(new, replies, strict=True):
             answer = self._heard(questions[i], reply)
             heard[i] = answer
+            # An error may be gone the next time, so it is not kept.
             if remember and answer.error is None:
                 self.memory.put(keys[i], answer.value)
         return heard
 
-    def _heard(self, question: Question, reply: Reply) -> Heard:
+    def _heard(self, question: Question, reply: WireReply) -> Heard:
         price = self.price.bill(reply) if self.price else math.nan
+        # The model that really answered, as far as the answer says so.
         if isinstance(reply.value, dict):
             names = [name for name in NAMES if reply.value.get(name)]
             self.told = {f"answered by {name}": str(reply.value[name]) for name in names}
+
         if reply.error is not None:
             return Heard(None, reply.error, reply.seconds, price)
         try:
             value = question.read(reply.value)
-        except Unreadable as error:
-            return Heard(None, self.wire.unreadable(reply.value, str(error)), reply.seconds, price)
+        except UnreadableAnswer as error:
+            # It answered, and it costs, but it says nothing.
+            failure = self.wire.unreadable(reply.value, str(error))
+            return Heard(None, failure, reply.seconds, price)
         return Heard(value, None, reply.seconds, price)
 
     def _divided(
@@ -347,13 +374,15 @@ def _bills(
 
 def _place(url: str, questions: Sequence[Question]) -> str:
     """A name for an endpoint and the way it is asked."""
-    return key_of("", url, [question.body for question in questions]).hex()
+    return request_key("", url, [question.body for question in questions]).hex()
 
 
 def number(value: Any, what: str = "a score") -> float:
-    """A finite number out of JSON; `Unreadable` says what it is instead."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unreadable(f"{what} is {json.dumps(value)[:60]}, a number is expected")
+    """A finite number out of JSON; `UnreadableAnswer` says what it is instead."""
+    # a bool is an int in Python, and is no score here
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number:
+        raise UnreadableAnswer(f"{what} is {json.dumps(value)[:60]}, a number is expected")
     if not math.isfinite(value):
-        raise Unreadable(f"{what} is {value}, a finite number is expected")
+        raise UnreadableAnswer(f"{what} is {value}, a finite number is expected")
     return float(value)

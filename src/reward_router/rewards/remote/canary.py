@@ -55,14 +55,16 @@ class Baseline:
     def of(cls, place: str, facts: Mapping[str, str], scores_BN: Float) -> "Baseline":
         """The fingerprint is a hash of everything else."""
         scores = tuple(float(score) for score in scores_BN.ravel())
+        own_facts = dict(facts)
         # Rounded: an endpoint's noise in the last digits makes no other model.
         rounded = [f"{score:.6g}" for score in scores]
-        content = json.dumps([place, dict(facts), rounded], sort_keys=True)
-        fingerprint = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-        return cls(fingerprint, dict(facts), scores)
+
+        content = json.dumps([place, own_facts, rounded], sort_keys=True)
+        digest = hashlib.blake2b(content.encode(), digest_size=8)
+        return cls(digest.hexdigest(), own_facts, scores)
 
 
-class Watch:
+class CanaryWatch:
     """The baseline of one endpoint, and what differs from it.
 
     ``place`` names the endpoint and how it is asked.
@@ -124,18 +126,26 @@ class Watch:
         largest = float(np.abs(before_C).max())
         # The second part is for canaries that all score alike: rounding alone moves them.
         allowed = CLOSE * spread + 1e-6 * largest
+
         same_length = len(score_C) == len(before_C)
-        if same_length and (np.abs(score_C - before_C) <= allowed).all():
-            return None
+        if same_length:
+            distance_C = np.abs(score_C - before_C)
+            if (distance_C <= allowed).all():
+                return None
+
+        # They moved: a second scoring tells how much of that is the endpoint's own noise.
         second = again()
         if second is None or not same_length:
-            return np.asarray(np.resize(score_C, before_C.shape) - before_C, np.float64)
+            resized_C = np.resize(score_C, before_C.shape)
+            return np.asarray(resized_C - before_C, np.float64)
         second_C = second.ravel()
         noise = NOISE * float(np.abs(second_C - score_C).max())
+
         moved_C: Float = score_C - before_C
         # A score counts as moved where both scorings lie away from the baseline.
         nearer_C = np.minimum(np.abs(moved_C), np.abs(second_C - before_C))
-        return moved_C if (nearer_C > allowed + noise).any() else None
+        beyond_noise = (nearer_C > allowed + noise).any()
+        return moved_C if beyond_noise else None
 
     def doubts(self, scores_BN: Float) -> list[str]:
         """What is strange about scores that nothing was known of before."""
@@ -170,11 +180,17 @@ def facts_of(answers: Mapping[str, Any]) -> dict[str, str]:
     """
     facts: dict[str, str] = {}
     for answer in answers.values():
-        entries = answer.get("data", [answer]) if isinstance(answer, dict) else []
+        # A list of models stands under "data"; other pages are one object.
+        entries: Any = []
+        if isinstance(answer, dict):
+            entries = answer.get("data", [answer])
         first = entries[0] if isinstance(entries, list) and entries else {}
+        if not isinstance(first, dict):
+            continue
         for name in _TELLING:
-            if isinstance(first, dict) and isinstance(first.get(name), str | int):
-                facts[name] = str(first[name])
+            value = first.get(name)
+            if isinstance(value, str | int):
+                facts[name] = str(value)
     return facts
 
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from reward_router.chat import Prompt
 from reward_router.errors import InputError
-from reward_router.rewards.remote.arm import Unreadable, number
+from reward_router.rewards.remote.arm import UnreadableAnswer, number
 from reward_router.rewards.remote.reading import fill, follow, parse_path, places, plain
-from reward_router.rewards.template import answered, messages
+from reward_router.rewards.template import answered, prompt_messages
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Choice:
+class DialectOptions:
     """Options that some dialects take.
 
     Args:
@@ -70,7 +70,7 @@ class Dialect(Protocol):
         ...
 
     def scores(self, answer: Any, count: int) -> list[float | None]:
-        """``count`` scores, None for an abstention; `Unreadable` where the answer is none."""
+        """``count`` scores, None for an abstention; `UnreadableAnswer` where the answer is none."""
         ...
 
 
@@ -84,7 +84,7 @@ class VllmClassify:
     template; rendered texts go in batches.
     """
 
-    choice: Choice
+    choice: DialectOptions
     path: str = "/classify"
     needs_whole: bool = False
     facts: Sequence[str] = ("/version", "/v1/models")
@@ -128,7 +128,7 @@ class VllmPooling(VllmClassify):
         if self.choice.reduction == "none":
             return _one_of(data, self.choice.output)
         if not isinstance(data, list) or not data:
-            raise Unreadable("data of a text is no list of scores by token")
+            raise UnreadableAnswer("data of a text is no list of scores by token")
         token_scores = []
         for outputs in data:
             score = _one_of(outputs, self.choice.output)
@@ -148,7 +148,7 @@ class VllmPooling(VllmClassify):
 class SglangClassify:
     """SGLang ``POST /classify`` (``--is-embedding``): rendered texts, raw scores."""
 
-    choice: Choice
+    choice: DialectOptions
     path: str = "/classify"
     batch: int = 32
     needs_whole: bool = True
@@ -174,7 +174,7 @@ class TeiPredict:
     Without a rendered text the pair (prompt, response) is sent, as cross-encoders want it.
     """
 
-    choice: Choice
+    choice: DialectOptions
     path: str = "/predict"
     batch: int = 32
     needs_whole: bool = False
@@ -192,24 +192,28 @@ class TeiPredict:
         """A list of labels a text; one text alone may come without the outer list."""
         rows = answer
         is_list = isinstance(answer, list) and bool(answer)
-        if is_list and all(isinstance(label, Mapping) for label in answer):
-            rows = [answer] if count == 1 else [[label] for label in answer]
+        flat = is_list and all(isinstance(label, Mapping) for label in answer)
+        if flat and count == 1:
+            rows = [answer]
+        elif flat:
+            rows = [[label] for label in answer]
+
         if not isinstance(rows, list):
-            raise Unreadable("a list of predictions is expected")
+            raise UnreadableAnswer("a list of predictions is expected")
         return [self._score(row) for row in _counted(rows, count)]
 
     def _score(self, labels: Any) -> float | None:
         if not isinstance(labels, list) or not labels:
-            raise Unreadable("a text has no predictions")
+            raise UnreadableAnswer("a text has no predictions")
         output = self.choice.output
         if isinstance(output, str):
             found = [each for each in labels if follow(each, ["label"]) == output]
             if not found:
                 names = ", ".join(str(follow(each, ["label"])) for each in labels)
-                raise Unreadable(f"no label {output!r} among {names}")
+                raise UnreadableAnswer(f"no label {output!r} among {names}")
             return number(follow(found[0], ["score"]))
         if isinstance(output, int):  # sorted by score, so that a place in the list says nothing
-            raise Unreadable(
+            raise UnreadableAnswer(
                 f"output={output} is an index, and predictions come sorted by score; name a label"
             )
         return _one_of([follow(each, ["score"]) for each in labels], None)
@@ -222,7 +226,7 @@ class OpenRlhf:
     ``query`` holds prompt and response rendered as one text. No gold goes out: labels are ''.
     """
 
-    choice: Choice
+    choice: DialectOptions
     path: str = "/get_reward"
     batch: int = 32
     needs_whole: bool = True
@@ -249,7 +253,7 @@ class Slime:
     No gold goes out: the label is ''.
     """
 
-    choice: Choice
+    choice: DialectOptions
     path: str = ""
     batch: int = 1
     needs_whole: bool = False
@@ -273,7 +277,7 @@ class Generic:
     texts and the path leads to a list. ``{model}`` is the arm's model.
     """
 
-    choice: Choice
+    choice: DialectOptions
     path: str = ""
     facts: Sequence[str] = ("/version", "/info")
     many: bool = field(init=False)
@@ -312,14 +316,16 @@ class Generic:
 
     def body(self, texts: Sequence[Text]) -> Any:
         """The filled template."""
-        chats = [[*messages(text.prompt), answered(text.response)] for text in texts]
+        conversations = [[*prompt_messages(text.prompt), answered(text.response)] for text in texts]
         many: dict[str, Any] = {
             "prompts": [plain(text.prompt) for text in texts],
             "responses": [str(text.response) for text in texts],
             "texts": [text.whole for text in texts],
-            "conversations": chats,
+            "conversations": conversations,
         }
-        one = dict(zip(_ONE, [many[name][0] for name in _MANY], strict=True))
+        # The names in the singular stand for the first text, for services that take one at a time.
+        firsts = [many[name][0] for name in _MANY]
+        one = dict(zip(_ONE, firsts, strict=True))
         return fill(self.choice.request, {"model": self.choice.model, **one, **many})
 
     def scores(self, answer: Any, count: int) -> list[float | None]:
@@ -345,32 +351,34 @@ DIALECTS: dict[str, Any] = {
 }
 
 
-def _model(choice: Choice) -> dict[str, Any]:
+def _model(choice: DialectOptions) -> dict[str, Any]:
     return {} if choice.model is None else {"model": choice.model}
 
 
-def _input(choice: Choice, texts: Sequence[Text]) -> dict[str, Any]:
+def _input(choice: DialectOptions, texts: Sequence[Text]) -> dict[str, Any]:
     """vLLM's two forms: rendered texts, or one conversation that the server renders."""
     if choice.rendered:
         return {"input": [text.whole for text in texts]}
-    return {"messages": [*messages(texts[0].prompt), answered(texts[0].response)]}
+    return {"messages": [*prompt_messages(texts[0].prompt), answered(texts[0].response)]}
 
 
 def _ordered(rows: Any) -> Any:
     """Rows by their ``index`` where every one has it."""
-    if isinstance(rows, list) and all(
-        isinstance(row, Mapping) and isinstance(row.get("index"), int) for row in rows
-    ):
-        return sorted(rows, key=lambda row: int(row["index"]))
-    return rows
+    if not isinstance(rows, list):
+        return rows
+    for row in rows:
+        has_index = isinstance(row, Mapping) and isinstance(row.get("index"), int)
+        if not has_index:
+            return rows
+    return sorted(rows, key=lambda row: int(row["index"]))
 
 
 def _counted(rows: Any, count: int) -> list[Any]:
     """The rows, as many as were asked about."""
     if not isinstance(rows, list):
-        raise Unreadable(f"a list of {count} scores is expected, found {type(rows).__name__}")
+        raise UnreadableAnswer(f"a list of {count} scores is expected, found {type(rows).__name__}")
     if len(rows) != count:
-        raise Unreadable(f"{len(rows)} scores for {count} responses")
+        raise UnreadableAnswer(f"{len(rows)} scores for {count} responses")
     return rows
 
 
@@ -380,10 +388,10 @@ def _one_of(outputs: Any, which: int | str | None) -> float | None:
         outputs = [outputs]
     if isinstance(which, int):
         if not -len(outputs) <= which < len(outputs):
-            raise Unreadable(f"output={which}, and the model has {len(outputs)}")
+            raise UnreadableAnswer(f"output={which}, and the model has {len(outputs)}")
         outputs = [outputs[which]]
     if len(outputs) != 1:
-        raise Unreadable(
+        raise UnreadableAnswer(
             f"the model has {len(outputs)} outputs; the option output says which is the score"
         )
     return None if outputs[0] is None else number(outputs[0])

@@ -112,7 +112,7 @@ def memory_of(cache: bool | str) -> Memory:
     return InMemory() if cache else Forgetful()
 
 
-def key_of(fingerprint: str, address: str, body: Any) -> bytes:
+def request_key(fingerprint: str, address: str, body: Any) -> bytes:
     """The key of a request. O(bytes of the request)."""
     content = json.dumps([fingerprint, address, body], sort_keys=True).encode()
     return hashlib.blake2b(content, digest_size=20).digest()

@@ -92,7 +92,7 @@ class CallPolicy:
         return whole * (0.5 + 0.5 * draw)
 
 
-class Clock(Protocol):
+class Timekeeper(Protocol):
     """Time, so that tests need none of it."""
 
     def now(self) -> float:
@@ -127,7 +127,7 @@ class RealClock:
 class Pace:
     """At most ``per_minute`` of something in any 60 seconds: requests, or tokens."""
 
-    def __init__(self, per_minute: int | None, clock: Clock) -> None:
+    def __init__(self, per_minute: int | None, clock: Timekeeper) -> None:
         """Nothing was spent yet."""
         self.per_minute = per_minute
         self.clock = clock
@@ -153,19 +153,26 @@ class Pace:
         now = self.clock.now()
         while self.spent and self.spent[0][0] <= now - MINUTE:
             self.spent.popleft()
-        over = sum(each for _, each in self.spent) + amount - (self.per_minute or 0)
+
+        spent_lately = sum(each for _, each in self.spent)
+        over = spent_lately + amount - (self.per_minute or 0)
+        # Where nothing was spent, waiting would not help: the amount alone is too much.
         if over <= 0 or not self.spent:
             return 0.0
+
         for moment, each in self.spent:  # the oldest leave first
             over -= each
             if over <= 0:
                 return max(moment + MINUTE - now, 1e-3)
-        return max(self.spent[-1][0] + MINUTE - now, 1e-3)
+        newest, _ = self.spent[-1]
+        return max(newest + MINUTE - now, 1e-3)
 
 
 def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:
     kinds = (int,) if kind is int else (int, float)
+    # a bool is an int in Python, and is no number here
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
+    in_range = is_number and low <= value <= high
+    if not in_range:
         what = "a whole number" if kind is int else "a number"
         raise InputError(f"calls.{name}={value!r}; allowed {what} from {low:g} to {high:g}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from reward_router.chat import Prompt
 from reward_router.errors import InputError
-from reward_router.rewards.remote.arm import Unreadable
+from reward_router.rewards.remote.arm import UnreadableAnswer
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+|-1|\*)\]")
@@ -43,11 +43,16 @@ def places(template: Any) -> set[str]:
     >>> sorted(places({"a": ["{prompt}", "to {response}"]}))
     ['prompt', 'response']
     """
+    if isinstance(template, str):
+        return set(_PLACE.findall(template))
+    values = template
     if isinstance(template, Mapping):
-        template = list(template.values())
-    if isinstance(template, list | tuple):
-        return set().union(*(places(value) for value in template))
-    return set(_PLACE.findall(template)) if isinstance(template, str) else set()
+        values = list(template.values())
+    names: set[str] = set()
+    if isinstance(values, list | tuple):
+        for value in values:
+            names |= places(value)
+    return names
 
 
 def parse_path(path: str, what: str) -> list[str | int]:
@@ -73,7 +78,7 @@ def parse_path(path: str, what: str) -> list[str | int]:
 
 
 def follow(value: Any, steps: Sequence[str | int]) -> Any:
-    """What lies at a path; `Unreadable` names the step that leads nowhere.
+    """What lies at a path; `UnreadableAnswer` names the step that leads nowhere.
 
     >>> follow({"data": [{"score": 1}, {"score": 2}]}, ["data", "*", "score"])
     [1, 2]
@@ -81,15 +86,15 @@ def follow(value: Any, steps: Sequence[str | int]) -> Any:
     for number, step in enumerate(steps):
         if step == "*":
             if not isinstance(value, list):
-                raise Unreadable(f"[*] needs a list, found {type(value).__name__}")
+                raise UnreadableAnswer(f"[*] needs a list, found {type(value).__name__}")
             return [follow(each, steps[number + 1 :]) for each in value]
         if isinstance(step, int):
             if not isinstance(value, list) or not -len(value) <= step < len(value):
-                raise Unreadable(f"there is no item [{step}]")
+                raise UnreadableAnswer(f"there is no item [{step}]")
             value = value[step]
         else:
             if not isinstance(value, Mapping) or step not in value:
-                raise Unreadable(f"there is no key {step!r}")
+                raise UnreadableAnswer(f"there is no key {step!r}")
             value = value[step]
     return value
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reward_router.errors import InputError
 from reward_router.rewards.metered import ArmFailed
-from reward_router.rewards.remote.policy import AGAIN, CallPolicy, Clock, Pace, RealClock
+from reward_router.rewards.remote.policy import AGAIN, CallPolicy, Pace, RealClock, Timekeeper
 from reward_router.secrecy import from_environment, hidden, shown_url
 
 if TYPE_CHECKING:
@@ -31,12 +31,17 @@ SHOWN = 160
 """Characters of an answer that a message repeats."""
 LETTERS_PER_TOKEN = 4
 """For limits and prices where a server does not count tokens itself."""
+HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "User-Agent": "reward-router",
+}
 _DIVIDES = frozenset({400, 413, 422})
 """The request was refused for what it held."""
 
 
 @dataclass(frozen=True)
-class Reply:
+class WireReply:
     """What came of one request: ``value`` (JSON) or ``error``.
 
     ``seconds`` from the first try to the last, waiting for a limit excluded; ``tokens_in`` and
@@ -64,7 +69,7 @@ class Wire:
         key_env: str | None = None,
         *,
         transport: Any = None,
-        clock: Clock | None = None,
+        clock: Timekeeper | None = None,
     ) -> None:
         """Sends nothing; the secret is read at the first request.
 
@@ -81,13 +86,16 @@ class Wire:
         self.hung = False
         self.slowest = 0.0
         self._transport = transport
-        self._free: list[httpx.AsyncClient] = []
+        self._free: list[httpx.AsyncBaseTransport] = []
+        self._headers: dict[str, str] = {}
+        # Reading a URL takes a tenth of a request's processor time.
+        self._urls: dict[str, httpx.URL] = {}
         self._trusted: Any = None
         self._slots: asyncio.Semaphore | None = None
         self._secret: str | None = None
         self._portal = _Portal(f"arm at {self.shown}")
 
-    def post_all(self, bodies: Sequence[Any], path: str = "") -> list[Reply]:
+    def post_all(self, bodies: Sequence[Any], path: str = "") -> list[WireReply]:
         """One reply a body, in order; bodies are JSON values.
 
         It blocks; an interrupt gives up what is under way.
@@ -113,43 +121,50 @@ class Wire:
 
     # on the event loop
 
-    async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[Reply]:
+    async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[WireReply]:
         self._open()
         batch = _Batch()
-        return list(await asyncio.gather(*(self._one(*request, batch) for request in requests)))
+        replies = [WireReply()] * len(requests)
+        waiting = iter(enumerate(requests))
+
+        async def work() -> None:
+            # All workers draw from one iterator. A task for every request would begin them all,
+            # and write all their bodies, before the first one is sent.
+            for place, request in waiting:
+                replies[place] = await self._one(*request, batch)
+
+        workers = min(self.policy.concurrency, len(requests))
+        await asyncio.gather(*(work() for _ in range(workers)))
+        return replies
 
     def _open(self) -> None:
         """The limits, made on their own event loop when they are first needed."""
         if self._slots is not None:
             return
+        if importlib.util.find_spec("httpx") is None:
+            raise InputError(NO_HTTPX)
+        # Read as late as this, so that an arm can be described where its key is not set.
         self._secret = from_environment(self.key_env, self.shown)
-        self._trusted = _trusted(self.policy.ca) if self.url.startswith("https:") else False
+        self._headers = dict(HEADERS)
+        if self._secret:
+            self._headers["Authorization"] = f"Bearer {self._secret}"
+        encrypted = self.url.startswith("https:")
+        self._trusted = _trusted(self.policy.ca) if encrypted else False
         self._slots = asyncio.Semaphore(self.policy.concurrency)
 
-    def _client(self) -> "httpx.AsyncClient":
-        """A client that holds one connection, of those that are free; a new one where none is.
-
-        One client for all connections would look through all of them at every request, twice, with
-        a system call each: at 64 connections that takes 6 ms of processor time a request.
-        """
+    def _connection(self) -> "httpx.AsyncBaseTransport":
+        """A connection, of those that are free; a new one where none is."""
+        if self._transport is not None:
+            return self._transport  # type: ignore[no-any-return]
         if self._free:
             return self._free.pop()
-        try:
-            import httpx
-        except ImportError:
-            raise InputError(NO_HTTPX) from None
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._secret:
-            headers["Authorization"] = f"Bearer {self._secret}"
-        return httpx.AsyncClient(
-            headers=headers,
-            verify=self._trusted,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            transport=self._transport,
-            follow_redirects=False,
-        )
+        import httpx
 
-    async def _one(self, method: str, url: str, body: Any, batch: "_Batch") -> Reply:
+        from reward_router.rewards.remote.connection import connection
+
+        return connection(httpx.URL(self.url), self._trusted)
+
+    async def _one(self, method: str, url: str, body: Any, batch: "_Batch") -> WireReply:
         """One request with its retries, inside the limits.
 
         It is not sent at all where the batch found nobody.
@@ -162,7 +177,7 @@ class Wire:
             tries = 0
             while True:
                 if batch.nobody is not None:
-                    return Reply(error=batch.nobody, tries=tries)
+                    return WireReply(error=batch.nobody, tries=tries)
                 await self.requests.take(1)
                 await self.tokens.take(reckoned)
                 # Waiting for a limit is none of the server's time.
@@ -177,21 +192,25 @@ class Wire:
         tokens_in, tokens_out = _usage(reply.value, reckoned)
         # The limit was taken from by a guess; what the server counted puts that right.
         self.tokens.correct(tokens_in + tokens_out - reckoned if reply.error is None else 0)
-        return Reply(reply.value, reply.error, seconds, tokens_in, tokens_out, tries)
+        return WireReply(reply.value, reply.error, seconds, tokens_in, tokens_out, tries)
 
     async def _try(
         self, method: str, url: str, content: bytes, batch: "_Batch"
-    ) -> tuple[int, float | None, Reply]:
+    ) -> tuple[int, float | None, WireReply]:
         """One try: its status (0 where there was none), what Retry-After says, and the reply."""
         import httpx
 
-        client = self._client()
+        connection = self._connection()
         limit = self._limit(method)
         start = self.clock.now()
-        request = client.build_request(method, url, content=content or None, timeout=limit)
+        if url not in self._urls:
+            self._urls[url] = httpx.URL(url)
+        where = self._urls[url]
+        request = httpx.Request(method, where, headers=self._headers, content=content or None)
         try:
-            # httpx limits each read, not the whole: a server that drips bytes would never time out
-            answer = await asyncio.wait_for(client.send(request), limit)
+            # The whole is limited: a server that drips bytes would never time out otherwise.
+            async with asyncio.timeout(limit):
+                answer = await _exchange(connection, request)
         except (TimeoutError, httpx.TimeoutException):
             return (
                 0,
@@ -201,7 +220,8 @@ class Wire:
         except httpx.TransportError as error:
             return 0, None, self._nobody(_told(error), batch, method, hung=False)
         finally:
-            self._free.append(client)
+            if connection is not self._transport:
+                self._free.append(connection)
         # Somebody is there: a later silence in this batch is that request's alone.
         batch.answered = True
         if method == "POST":
@@ -220,15 +240,15 @@ class Wire:
         patience = max(self.policy.patience, 2 * self.slowest)
         return min(patience, self.policy.timeout)
 
-    def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> Reply:
+    def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> WireReply:
         error = ArmFailed(self._hide(f"{method} {self.shown}: {what}"), away=True)
         if method == "POST":
             self.hung = self.hung or hung
             if not batch.answered:
                 batch.nobody = error
-        return Reply(error=error)
+        return WireReply(error=error)
 
-    def _read(self, answer: "httpx.Response", method: str) -> Reply:
+    def _read(self, answer: "httpx.Response", method: str) -> WireReply:
         """The JSON of an answer, or what it was instead."""
         text = answer.text
         kind = answer.headers.get("content-type", "no content type").partition(";")[0]
@@ -241,14 +261,14 @@ class Wire:
         if not text.strip():
             return self._wrong(f"{method} {self.shown} answered {came} with nothing at all")
         try:
-            return Reply(json.loads(text))
+            return WireReply(json.loads(text))
         except ValueError:
             return self._wrong(
                 f"{method} {self.shown} answered {came}, {kind} instead of JSON: {self._said(text)}"
             )
 
-    def _wrong(self, message: str, divides: bool = False) -> Reply:
-        return Reply(error=ArmFailed(message, divides=divides))
+    def _wrong(self, message: str, divides: bool = False) -> WireReply:
+        return WireReply(error=ArmFailed(message, divides=divides))
 
     def _said(self, text: str) -> str:
         """The beginning of an answer, in one line, without secrets."""
@@ -264,6 +284,15 @@ class Wire:
     def unreadable(self, value: Any, why: str) -> ArmFailed:
         """The failure of an answer that was JSON and yet no answer."""
         return ArmFailed(f"{self.shown}: {why}; it answered {self._said(json.dumps(value))}")
+
+
+async def _exchange(
+    connection: "httpx.AsyncBaseTransport", request: "httpx.Request"
+) -> "httpx.Response":
+    """A whole answer. A redirect is one like any other: it says that the URL is wrong."""
+    answer = await connection.handle_async_request(request)
+    await answer.aread()
+    return answer
 
 
 @dataclass
@@ -337,7 +366,11 @@ def _told(error: "httpx.TransportError") -> str:
     cause: BaseException = error
     while cause.__cause__ is not None or cause.__context__ is not None:
         cause = cause.__cause__ or cause.__context__ or cause
-    said = " ".join(str(error).split()) or " ".join(str(cause).split())
+
+    # In one line; the error's own words where it has some.
+    own_words = " ".join(str(error).split())
+    words_of_cause = " ".join(str(cause).split())
+    said = own_words or words_of_cause
     kind = type(error).__name__
     return f"{kind}: {said}" if said else kind
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.replay.protocols import rows_by_group, visits
 from reward_router.routers import pooled
 from reward_router.routers.adaptive import ROWS_AHEAD, WIDTH
@@ -204,7 +204,7 @@ def main():
     asked = parser.parse_args()
     folder = Path(os.environ.get("REWARD_ROUTER_DATA", ".")) / "replay"
     files = asked.files or sorted(map(str, folder.glob("*.jsonl.gz")))
-    records = list(load(files, 0, False))
+    records = list(load_records(files, 0, False))
     print("| policy | mean | short | thirds | " + " | ".join(r.name for r in records) + " |")
     print("|---" * (4 + len(records)) + "|")
     for name in asked.policy or POLICIES:

@@ -30,7 +30,7 @@ from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
 from reward_router.replay.embed import build
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 from reward_router.replay.protocols import passage
 from reward_router.replay.stream import play
 
@@ -181,7 +181,7 @@ def run(asked):
     """Measure every file under every condition, and keep what is known after each."""
     found = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
     names = asked.router or ROUTERS
-    for records in load(asked.files, 20_000, False):
+    for records in load_records(asked.files, 20_000, False):
         contexts = build(records, "auto")
         of_file = found.setdefault(records.name, {})
         for condition in CONDITIONS:

@@ -19,7 +19,7 @@ from committee_curves import CALLS, curve
 from reward_router.posterior.blas import one_thread
 from reward_router.replay.embed import build
 from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
-from reward_router.replay.importers import load
+from reward_router.replay.importers import load_records
 
 ROUTERS = ("adaptive", "linucb")
 PRIORS = ("bayesian:without=online", "bayesian")
@@ -120,7 +120,7 @@ def main():
     asked = parser.parse_args()
     found = json.loads(asked.json.read_text()) if asked.json.exists() else {}
     for path in asked.files:
-        (records,) = load([path], 20_000, True)
+        (records,) = load_records([path], 20_000, True)
         of_file = found.setdefault(records.name, {})
         of_file["best"] = float(records.correct_PK.mean(axis=0).max())
         for name, measure in parts(records, asked.orders).items():

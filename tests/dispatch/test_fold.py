@@ -11,6 +11,7 @@ from reward_router.errors import InputError
 from reward_router.ledger import Ledger
 from reward_router.payoffs import QuantileScaler
 from reward_router.routers import (
+    Adaptive,
     DiscountedLinUCB,
     Exp3,
     Fixed,
@@ -38,6 +39,8 @@ ROUTERS = {
     ),
     "priced": lambda: Priced(LinUCB(K, D), np.array([1.0, 2.0, 3.0]), cost_weight=0.1, budget=1.5),
     "thompson_safe": lambda: LinearThompson(K, D, safe=0, margin=5.0),
+    "thompson_decision_margin": lambda: LinearThompson(K, D, safe=0, decision_margin=0.02),
+    "adaptive": lambda: Adaptive(K, D, decision_margin=0.02),
 }
 pytestmark = pytest.mark.parametrize("name", list(ROUTERS))
 

@@ -102,10 +102,42 @@ def test_weighted_score_at_its_ends_is_an_ablation(records: Records) -> None:
 
 
 def test_agreement_payoffs_cost_their_calls(records: Records) -> None:
-    _, asked_TK = bayesian.bayesian_method(dim=8)(
+    _, asked_TK, _ = bayesian.bayesian_method(dim=8)(
         split_of(records, Feedback("agreement", others=2))
     )
     np.testing.assert_allclose(asked_TK.sum(axis=1), 3.0)
+
+
+def test_the_last_third_is_that_of_the_streams(records: Records) -> None:
+    """Of all folds together it has a third of the rows; one pass by hand gives the same sums."""
+    split = split_of(records)
+    fitted = offline_stage(split, *SMALL)
+    p_TK, late_3 = bayesian.online_stage(split, fitted.h_PD, lambda: with_prior(fitted))
+    correct_PK = split.records.correct_PK
+    best = correct_PK.mean(axis=0).argmax()
+    assert late_3[0] == len(split.test_P) - -(-2 * len(split.test_P) // 3)
+
+    right = regret = 0.0
+    for seed in range(bayesian.ORDERS):
+        groups = bayesian.judged_groups(split)
+        order_G = rng(seed, "order", 2, "bayesian").permutation(len(groups))
+        blocks = [groups[g] for g in order_G]
+        pass_TK = bayesian.one_pass(split, fitted.h_PD, with_prior(fitted), blocks, seed)
+        places = {row: place for place, row in enumerate(split.test_P.tolist())}
+        for row in np.concatenate(blocks).tolist()[-int(late_3[0]) :]:
+            accuracy = float(pass_TK[places[row]] @ correct_PK[row])
+            right += accuracy
+            regret += float(correct_PK[row, best]) - accuracy
+    np.testing.assert_allclose(late_3[1:], [right / bayesian.ORDERS, regret / bayesian.ORDERS])
+    np.testing.assert_allclose(p_TK.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("name", ["bayesian:dim=8", "weighted_score:dim=8", "laser", "exp3"])
+def test_every_online_method_has_a_last_third_in_the_json(records: Records, name: str) -> None:
+    result = evaluate_methods(records, ReplaySettings(routers=[name], seeds=1, folds=3))
+    late = result["routers"][name]["last_third"]
+    assert 0 <= late["accuracy"] <= 1
+    assert abs(late["regret"]) <= len(records) / 3
 
 
 def test_a_run_repeats_bit_for_bit(records: Records) -> None:
@@ -133,7 +165,8 @@ def test_a_stale_prior_is_given_up(rows: list[dict[str, Any]]) -> None:
         "good": lambda: with_prior(fitted),
     }
     right = {
-        n: (bayesian.online_stage(split, fitted.h_PD, w) * truth_TK).sum() for n, w in ways.items()
+        n: (bayesian.online_stage(split, fitted.h_PD, w)[0] * truth_TK).sum()
+        for n, w in ways.items()
     }
     assert right["none"] - right["stale"] < 0.5 * (right["none"] - right["stale outright"])
     assert right["good"] > right["none"]
@@ -177,7 +210,7 @@ def test_missing_scores_and_rows_where_all_agree_are_bearable(rows: list[dict[st
             row["scores"], [1.0, 0.0] if row["label"] == "a" else [0.0, 1.0]
         )
     records = collect("holes", ((str(i), row) for i, row in enumerate(rows)))
-    accuracy_T, asked_TK = bayesian.bayesian_method(dim=8)(split_of(records))
+    accuracy_T, asked_TK, _ = bayesian.bayesian_method(dim=8)(split_of(records))
     assert np.isfinite(accuracy_T).all()
     np.testing.assert_allclose(asked_TK.sum(axis=1), 1.0)
 

@@ -57,6 +57,28 @@ def test_contexts_that_tell_arms_apart_are_believed() -> None:
     assert late > 0.85  # the best single arm has .5
 
 
+def test_pairs_of_one_prompt_are_one_witness() -> None:
+    """What is peculiar to a prompt is no effect of contexts, however many pairs it has.
+
+    200 prompts of six pairs; which of two arms is right is drawn once a prompt. Six pairs that say
+    the same would outweigh the truth: taken one by one they are believed.
+    """
+    weights = {}
+    for apart in (False, True):
+        router = Adaptive(2, 8)
+        rng = np.random.default_rng(0)
+        for _ in range(200):
+            x = rng.normal(size=(1, 8)) / np.sqrt(8)
+            right_K = rng.random(2) < 0.5
+            arm = rng.integers(0, 2, 6)
+            # the same pairs with contexts that differ in the last digits are taken for prompts
+            noise = 1e-9 * rng.normal(size=(6, 8)) if apart else np.zeros((6, 8))
+            router.update(x + noise, arm, right_K[arm].astype(float))
+        weights[apart] = router.context_weight
+    assert weights[False] < 0.25  # less than before the first payoff: not asked
+    assert weights[True] > 0.9
+
+
 @pytest.mark.parametrize("right_of", [same_everywhere, difficulty])
 def test_contexts_that_tell_nothing_of_the_arms_are_not_believed(right_of) -> None:
     arms = right_of(np.ones((1, 8))).shape[1]

@@ -111,6 +111,7 @@ CASES = [
     Case(
         "Adaptive in context fading", lambda: adaptive_in_context(discount=0.99), frozenset(ONE_ARM)
     ),
+    Case("Adaptive decision margin", lambda: Adaptive(K, D, decision_margin=0.01)),
     Case("priced Adaptive", lambda: Priced(Adaptive(K, D), np.arange(K) / K), frozenset(ONE_ARM)),
     Case("Exp3", lambda: Exp3(K)),
     Case("of one's own", lambda: Own(K), frozenset(CHECKS_NOTHING)),
@@ -126,6 +127,8 @@ CASES = [
         "LinUCB trust", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5
     ),  # prior rows belong to indices
     linear("LinUCB guard", ONE_ARM, safe=1, margin=0.5),
+    linear("LinUCB decision margin", decision_margin=0.02),
+    linear("LinUCB both margins", ONE_ARM, safe=1, margin=0.5, decision_margin=0.02),
     Case(
         "DiscountedLinUCB",
         lambda: DiscountedLinUCB(K, D, warmup=0, discount=0.95),
@@ -150,9 +153,15 @@ CASES = [
         center=True,
     ),
     sampled("Thompson guard", ONE_ARM, safe=1, margin=0.5),
+    sampled("Thompson safe decision margin", ONE_ARM, safe=1, decision_margin=0.02),
     Case(
         "trusted",
         lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0),
+        frozenset(("permutation", "equal")),
+    ),
+    Case(
+        "trusted decision margin",
+        lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, decision_margin=0.02),
         frozenset(("permutation", "equal")),
     ),
     Case(

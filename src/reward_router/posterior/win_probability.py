@@ -13,7 +13,7 @@ fewer of them, and nothing to lay out.
 """
 
 from functools import cache
-from math import log, sqrt
+from math import ceil, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,15 +91,22 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
     # An arm that never reaches the range of the maximum has no say in how fine the points are.
     live_BK = mean_BK + REACH * sd_BK >= low_B[:, None]
     finest_B = np.where(live_BK, sd_BK, np.inf).min(axis=1)
-    p_BK = np.empty_like(mean_BK)
     n_arms = mean_BK.shape[1]
     # The step in units of the sd: half of the Gumbel's scale (see above).
     apart = STEP / sqrt(2 * log(n_arms))
     # Below 1e-200 a square of 1 / sd would overflow.
     alike_B = (high_B - low_B <= POINTS * apart * finest_B) & (finest_B > 1e-200)
     if n_arms * POINTS > _CELLS or not alike_B.any():
-        return p_BK, np.zeros_like(alike_B)
+        return np.empty_like(mean_BK), np.zeros_like(alike_B)
 
+    if len(mean_BK) == 1:
+        # one decision at a time is the usual read: the same numbers with nothing to gather
+        finest = float(finest_B[0])
+        eighths = max(ceil(float(high_B[0] - low_B[0]) / (8 * apart * finest)), 1)
+        sd_1K = np.maximum(sd_BK, _FLOOR * finest)
+        return _even_shares(mean_BK, sd_1K, low_B, high_B, 8 * eighths), alike_B
+
+    p_BK = np.empty_like(mean_BK)
     # Rounded up to multiples of eight, so that few different numbers of points occur:
     # the range of the maximum, in multiples of eight points
     eighth_B = 8 * apart * np.where(alike_B, finest_B, np.inf)

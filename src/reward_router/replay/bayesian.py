@@ -28,10 +28,20 @@ from reward_router.keyed import rng
 from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.offline_stage import Fitted, no_prior, offline_stage, with_prior
-from reward_router.replay.protocols import RowOutcome, Run, Split, rows_by_group, summary, visits
+from reward_router.replay.protocols import (
+    RowOutcome,
+    Run,
+    Split,
+    Streamed,
+    last_third,
+    rows_by_group,
+    summary,
+    visits,
+)
 from reward_router.replay.records import Records
 from reward_router.replay.stream import PayoffRows, play, play_batches
 from reward_router.replay.weighted import WeightedScore, best_of_scores
+from reward_router.routers.guard import checked_decision_margin
 from reward_router.routers.trusted import NARROW, TRUST
 from reward_router.types import Float, Int, Router
 
@@ -58,7 +68,7 @@ class LearnedVariant:
     balance: bool
     router: RouterFactory | None
 
-    def __call__(self, split: Split) -> RowOutcome:
+    def __call__(self, split: Split) -> RowOutcome | Streamed:
         """The cross-fitted method: accuracies and calls of the judged rows."""
         fitted = offline_stage(split, self.dim, self.lambda_cls, self.balance)
         if self.router is not None:
@@ -102,6 +112,7 @@ def bayesian_method(  # noqa: PLR0913 - its keywords are the options of the meth
     trust: float = TRUST,
     prior: str = "",
     width: float = NARROW,
+    decision_margin: float | None = None,
 ) -> LearnedVariant:
     """BayesianRouter, whole or without one of its parts.
 
@@ -113,10 +124,15 @@ def bayesian_method(  # noqa: PLR0913 - its keywords are the options of the meth
         trust: how far the prior is believed, above 0 up to 1.
         prior: the folder of an artifact, which takes the place of the other folds.
         width: share of a posterior's standard deviation that is sampled; 1 is the paper's rule.
+        decision_margin: expected payoff that one decision may give up against the arm that the
+            posterior thinks best; None: any.
     """
     _check_options(without, trust, prior, width)
+    checked_decision_margin(decision_margin)
     _check_torch("bayesian")
-    learner: RouterFactory | None = partial(with_prior, trust=trust, width=width)
+    learner: RouterFactory | None = partial(
+        with_prior, trust=trust, width=width, decision_margin=decision_margin
+    )
     if without == "online":
         learner = None
     elif without == "offline":
@@ -174,15 +190,16 @@ def _check_torch(name: str) -> None:
         )
 
 
-def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> Float:
-    """(T, K) probabilities at the judged rows.
+def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> tuple[Float, Float]:
+    """(T, K) probabilities at the judged rows, and what `Streamed` says of the last third.
 
-    They are the mean over ORDERS passes over those rows, in seeded orders of their prompts.
+    Both are means over ORDERS passes over those rows, in seeded orders of their prompts.
     """
     groups = judged_groups(split)
     n_rows = len(split.test_P)
     n_arms = len(split.records.arms)
     total_TK = np.zeros((n_rows, n_arms))
+    late_3 = np.zeros(3)
 
     # Every repeat has orders of its own, so that repeats are independent.
     first = split.repeat * ORDERS
@@ -190,8 +207,11 @@ def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> Float
         draw = rng(seed, "order", 2, "bayesian")
         order_G = draw.permutation(len(groups))
         blocks = [groups[g] for g in order_G]
-        total_TK += one_pass(split, h_PD, make(), blocks, seed)
-    return np.asarray(total_TK / ORDERS)
+        p_TK = one_pass(split, h_PD, make(), blocks, seed)
+        total_TK += p_TK
+        late_3 += _late(split, p_TK, np.concatenate(blocks))
+
+    return total_TK / ORDERS, late_3 / ORDERS
 
 
 def judged_groups(split: Split) -> list[Int]:
@@ -235,19 +255,35 @@ def one_pass(
     return np.asarray(probs_PK[split.test_P])
 
 
-def _learned(split: Split, fitted: Fitted, router: RouterFactory) -> RowOutcome:
-    """An online stage's accuracy and calls.
+def _learned(split: Split, fitted: Fitted, router: RouterFactory) -> Streamed:
+    """An online stage's accuracy and calls, and its last third.
 
     Each payoff that is an agreement costs calls of the other arms.
     """
-    p_TK = online_stage(split, fitted.h_PD, lambda: router(fitted))
+    p_TK, late_3 = online_stage(split, fitted.h_PD, lambda: router(fitted))
     accuracy_T, calls_TK = _routed(split, p_TK)
 
     # The other arms of a row share the calls that its payoff takes.
     n_arms = p_TK.shape[1]
     others = split.feedback.extra_calls
     extra_TK = (1 - p_TK) * (others / (n_arms - 1))
-    return accuracy_T, calls_TK + extra_TK
+    return Streamed(accuracy_T, calls_TK + extra_TK, late_3)
+
+
+def _late(split: Split, p_TK: Float, visit_T: Int) -> Float:
+    """Of the last third of one pass: rows, the sum of accuracies, and the regret in rows.
+
+    The regret is that against the best arm of all judged rows, as for other online routers.
+    """
+    correct_PK = split.records.correct_PK
+    judged_PK = correct_PK[split.test_P] if split.carried else correct_PK
+    best = int(judged_PK.mean(axis=0).argmax())
+
+    late_L = last_third(visit_T)
+    # rows of the file to places among the judged rows, which ascend
+    place_L = np.searchsorted(split.test_P, late_L)
+    right = float((p_TK[place_L] * correct_PK[late_L]).sum())
+    return np.array([len(late_L), right, correct_PK[late_L, best].sum() - right])
 
 
 def _routed(split: Split, p_TK: Float) -> RowOutcome:

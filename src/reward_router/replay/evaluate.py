@@ -326,7 +326,7 @@ def _entry(
         "runs": len(runs),
         "sd_between_runs": sd_between_runs,
     }
-    if plan.learns_online:
+    if plan.kind == "online":
         entry |= _over_time(runs)
     return entry
 

@@ -159,7 +159,13 @@ _CROSSFIT: dict[str, tuple[MethodKind, dict[str, type], Callable[..., Method]]] 
     ),
     "bayesian": (
         "online",
-        {"without": str, "trust": float, "width": float, **_STRENGTHS},
+        {
+            "without": str,
+            "trust": float,
+            "width": float,
+            "decision_margin": float,
+            **_STRENGTHS,
+        },
         _BAYES["bayesian"],
     ),
     "weighted_score": ("online", {"a": float, **_STRENGTHS}, _BAYES["weighted_score"]),

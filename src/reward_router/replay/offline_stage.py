@@ -122,7 +122,12 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     )
 
 
-def with_prior(fitted: Fitted, trust: float = TRUST, width: float = NARROW) -> Router:
+def with_prior(
+    fitted: Fitted,
+    trust: float = TRUST,
+    width: float = NARROW,
+    decision_margin: float | None = None,
+) -> Router:
     """Thompson sampling from the calibrated prior; payoffs are 0 or 1.
 
     The noise is at least that of the payoffs' own law, p (1 - p) at the level p: a fit on few pairs
@@ -132,6 +137,7 @@ def with_prior(fitted: Fitted, trust: float = TRUST, width: float = NARROW) -> R
         fitted: the prior.
         trust: weight of the calibrated prior in a mixture with the zero prior; 1: no mixture.
         width: share of a posterior's standard deviation that is sampled.
+        decision_margin: expected payoff that one decision may give up; None: any.
     """
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
     level = fitted.level
@@ -145,6 +151,7 @@ def with_prior(fitted: Fitted, trust: float = TRUST, width: float = NARROW) -> R
         zero_precision=fitted.zero_precision,
         level=level,
         width=width,
+        decision_margin=decision_margin,
     )
 
 

@@ -15,7 +15,7 @@ Where `joined.Parts` are given, both learn on one part of the rows and are judge
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,20 @@ ENOUGH_ROWS = 50_000
 
 RowOutcome = tuple[Float, Float]
 """Of the judged rows: accuracies (T,) and calls of each arm (T, K)."""
+
+
+class Streamed(NamedTuple):
+    """The outcome of a method that went through the judged rows as a stream.
+
+    Args:
+        accuracy_T: accuracies.
+        calls_TK: calls of each arm.
+        late_3: of the last third of the stream: rows, the sum of their accuracies, their regret.
+    """
+
+    accuracy_T: Float
+    calls_TK: Float
+    late_3: Float
 
 
 @dataclass(frozen=True)
@@ -183,8 +197,7 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
     best_P, category_P = hindsight(records)
     regret_P = best_P - accuracy_P
     category_regret_P = category_P - accuracy_P
-    # Rounded up: the last third has no more than a third of the rows.
-    late_P = visit_P[-(-2 * len(visit_P) // 3) :]
+    late_P = last_third(visit_P)
     return Run(
         accuracy_P=accuracy_P,
         share_K=probs_PK.mean(axis=0, dtype=np.float64),
@@ -195,6 +208,11 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
         category_regret_T=_curve(category_regret_P[visit_P]),
         last_third=_late(accuracy_P[late_P], best_P[late_P]),
     )
+
+
+def last_third(visit_P: Int) -> Int:
+    """The last rows of a stream, no more than a third of them."""
+    return visit_P[-(-2 * len(visit_P) // 3) :]
 
 
 def _late(accuracy_L: Float, best_L: Float) -> tuple[float, float] | None:
@@ -327,7 +345,7 @@ class Split:
         return calibrator.log_odds(fit_TK), calibrator.log_odds(test_TK)
 
 
-Method = Callable[[Split], RowOutcome]
+Method = Callable[[Split], RowOutcome | Streamed]
 """Learns on ``train_P`` and judges the test rows."""
 
 
@@ -344,11 +362,15 @@ def splits(
 
 @dataclass(frozen=True)
 class MethodScores:
-    """One method over all rows: accuracy of each, and calls of each arm with their price in all."""
+    """One method over all rows: accuracy of each, and calls of each arm with their price in all.
+
+    ``late_3`` sums what the streams of the folds say of their last thirds (`Streamed`).
+    """
 
     accuracy_P: Float
     calls_K: Float
     cost: float
+    late_3: Float | None = None
 
 
 def crossfit(
@@ -364,6 +386,7 @@ def crossfit(
     accuracies: dict[str, Float] = {}
     calls: dict[str, Float] = {}
     costs = dict.fromkeys(methods, 0.0)
+    lates: dict[str, Float] = {}
     for split in folding:
         # Folds fill all rows together; the one split of two parts fills its judged rows.
         if parts is None:
@@ -375,12 +398,18 @@ def crossfit(
         price_TK = split.records.price_PK[split.test_P]
 
         for label, method in methods.items():
-            accuracy_T, calls_TK = method(split)
+            outcome = method(split)
+            accuracy_T, calls_TK = outcome[:2]
+            if isinstance(outcome, Streamed):
+                lates[label] = lates.get(label, np.zeros(3)) + outcome.late_3
             accuracy_P = accuracies.setdefault(label, np.zeros(n_rows))
             accuracy_P[place_T] = accuracy_T
             calls[label] = calls.get(label, 0.0) + calls_TK.sum(axis=0)
             costs[label] += float((calls_TK * price_TK).sum())
-    return {label: MethodScores(accuracies[label], calls[label], costs[label]) for label in methods}
+    return {
+        label: MethodScores(accuracies[label], calls[label], costs[label], lates.get(label))
+        for label in methods
+    }
 
 
 def averaged(repeats: Sequence[MethodScores]) -> Run:
@@ -394,7 +423,16 @@ def averaged(repeats: Sequence[MethodScores]) -> Run:
         share_K=calls_K / max(n_calls, 1e-12),
         cost=sum(judged.cost for judged in repeats) / len(repeats) / n_rows,
         calls=n_calls / n_rows,
+        last_third=_mean_late([judged.late_3 for judged in repeats if judged.late_3 is not None]),
     )
+
+
+def _mean_late(repeats: Sequence[Float]) -> tuple[float, float] | None:
+    """Accuracy and regret over the last thirds; None where there were no streams, or no rows."""
+    if not repeats:
+        return None
+    rows, right, regret = _mean(repeats).tolist()
+    return (right / rows, regret) if rows else None
 
 
 def _mean(arrays: Sequence[Float]) -> Float:

@@ -25,6 +25,7 @@ from reward_router.routers import context_belief, pooled
 from reward_router.routers.context_belief import Belief, empty_model, model_of, unbelieving
 from reward_router.routers.context_rows import ArmRows
 from reward_router.routers.decide import with_floor
+from reward_router.routers.guard import checked_decision_margin, within_margin
 from reward_router.types import AnyFloat, Float, Int, State
 
 STATE_KIND = "Adaptive"
@@ -53,6 +54,8 @@ class Adaptive:
         width: share of a posterior sd that is sampled, at least 0.
         discount: what a payoff counts for after each further one, in (0, 1].
         explore: share of the uniform distribution that is mixed in, in [0, 1].
+        decision_margin: expected payoff, by the posterior, that one decision may give up against
+            the arm of the best mean; None: any.
 
     ``probs`` O(K) while contexts are not believed, else as `LinearThompson`; ``update`` O(D) a row
     plus O(D^2) amortised; at payoffs 32, 48, 72, ... (a doubling from 512 on) variances are learned
@@ -68,7 +71,7 @@ class Adaptive:
     takes_penalty = True
     takes_forced = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its keywords are what a configuration may set
         self,
         n_arms: int,
         dim: int,
@@ -76,6 +79,7 @@ class Adaptive:
         width: float = WIDTH,
         discount: float = 1.0,
         explore: float = 0.0,
+        decision_margin: float | None = None,
     ) -> None:
         """InputError names the argument that is out of range."""
         arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
@@ -84,6 +88,7 @@ class Adaptive:
         self.width = checks.real("width", width, 0.0, 1e3)
         self.discount = checks.real("discount", discount, 0.0, 1.0, above=True)
         self.explore = checks.real("explore", explore, 0.0, 1.0)
+        self.decision_margin = checked_decision_margin(decision_margin)
         self.totals_K3 = np.zeros((arms, 3))
         self.clock = 0
         self.rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
@@ -92,6 +97,9 @@ class Adaptive:
         self.model: LinearModel | None = None
         self.next_pool = 1
         self.next_look = FIRST_LOOK
+        # the last row with a 1 before it, and which payoff was the first in a row of this context
+        self.last_Z = np.zeros(self.dim + 1)
+        self.run_start = 0
         self._plain: tuple[Float, Float, Float] | None = None
 
     @property
@@ -117,20 +125,38 @@ class Adaptive:
         # What pulling an arm is worth, less what it costs, is added to its expected payoff.
         mean_K, sd_K, bonus_K = self._strengths()
         paid_K = bonus_K if penalty_K is None else bonus_K - penalty_K
-        weight = self.belief.weight if self.model is not None else 0.0
-        p_BK = np.zeros((len(x_BD), self.n_arms))
+        plain_1K = (mean_K + paid_K)[None]
+        plain_sd_1K = self.width * sd_K[None]
 
-        # an opinion without weight is not worth its integral
-        if weight < 1 - context_belief.NEGLIGIBLE:
-            p_BK += (1 - weight) * win_probability((mean_K + paid_K)[None], self.width * sd_K[None])
+        if self.model is None or not len(x_BD):
+            p_BK = np.repeat(win_probability(plain_1K, plain_sd_1K), len(x_BD), axis=0)
         else:
-            weight = 1.0
-
-        if self.model is not None and len(x_BD):
             mean_BK, sd_BK = self._in_context(self.model, x_BD)
-            p_BK += weight * win_probability(mean_BK + paid_K, self.width * sd_BK)
+            context_BK = mean_BK + paid_K
+            p_BK = self._mixed(plain_1K, plain_sd_1K, context_BK, self.width * sd_BK)
 
-        return with_floor(p_BK, self.explore)
+        p_BK = with_floor(p_BK, self.explore)
+        if self.decision_margin is None:
+            return p_BK
+
+        expected_BK, _ = self.posterior(x_BD)
+        utility_BK = expected_BK if penalty_K is None else expected_BK - penalty_K
+        return within_margin(p_BK, utility_BK, self.decision_margin)
+
+    def _mixed(
+        self, plain_1K: Float, plain_sd_1K: Float, context_BK: Float, context_sd_BK: Float
+    ) -> Float:
+        """P(arm wins) by either opinion, weighed by their evidence."""
+        weight = self.belief.weight
+        # an opinion without weight is not worth its integral
+        if weight >= 1 - context_belief.NEGLIGIBLE:
+            return win_probability(context_BK, context_sd_BK)
+
+        # both in one call, which costs hardly more than one of them
+        both_BK = np.concatenate([plain_1K, context_BK])
+        both_sd_BK = np.concatenate([plain_sd_1K, context_sd_BK])
+        won_BK = win_probability(both_BK, both_sd_BK)
+        return (1 - weight) * won_BK[:1] + weight * won_BK[1:]
 
     def _strengths(self) -> tuple[Float, Float, Float]:
         """Means, sds and worth of trying (K,) of the plain opinion; kept until the next payoff."""
@@ -224,7 +250,10 @@ class Adaptive:
                 self.totals_K3 *= self.discount
             self.totals_K3[arm] += (1.0, y, y * y)
             self.clock += 1
-            self.rows_K[arm].add(z_Z, y, self.clock)
+            if not np.array_equal(z_Z, self.last_Z):
+                self.last_Z = z_Z
+                self.run_start = self.clock
+            self.rows_K[arm].add(z_Z, y, self.clock, self.run_start)
 
         # the strengths that were kept are those before these payoffs
         self._plain = None
@@ -289,7 +318,7 @@ class Adaptive:
         """Everything learned, arrays only; goes on bit for bit when restored."""
         belief = self.belief
         variances = [belief.noise_var, belief.arm_var, belief.weight_var]
-        counts = [self.clock, self.next_pool, self.next_look, belief.spread]
+        counts = [self.clock, self.next_pool, self.next_look, belief.spread, self.run_start]
         state: State = {
             "kind": np.array(STATE_KIND),
             "setup": np.array([self.discount, float(self.model is not None)]),
@@ -298,6 +327,7 @@ class Adaptive:
             "population": pooled.as_array(self.population),
             "belief": np.array([belief.weight, belief.level, *variances]),
             "mean_D": belief.mean_D.copy(),
+            "last_Z": self.last_Z.copy(),
         }
         for k, arm in enumerate(self.rows_K):
             state |= {f"rows/{k}/{name}": value for name, value in arm.state().items()}
@@ -319,7 +349,9 @@ class Adaptive:
 
         totals_K3 = take("totals_K3", np.float64, (None, 3))
         arms = checks.whole("arms in the state", len(totals_K3), 1, checks.MAX_ARMS)
-        clock, next_pool, next_look, spread = take("counts", np.int64, (4,)).tolist()
+        counts = take("counts", np.int64, (5,)).tolist()
+        clock, next_pool, next_look, spread, run_start = counts
+        last_Z = take("last_Z", np.float64, (self.dim + 1,))
         checks.whole("spread in the state", spread, 0, len(context_belief.SPREADS) - 1)
         population = pooled.from_array(take("population", np.float64, (3,)))
         weight, level, noise_var, arm_var, weight_var = take("belief", np.float64, (5,)).tolist()
@@ -352,6 +384,8 @@ class Adaptive:
         self.clock = clock
         self.next_pool = next_pool
         self.next_look = next_look
+        self.last_Z = last_Z
+        self.run_start = run_start
         self.belief = Belief(weight, spread, level, noise_var, arm_var, weight_var, mean_D)
         self._plain = None
 

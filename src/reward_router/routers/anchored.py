@@ -17,6 +17,7 @@ from reward_router.errors import InputError
 from reward_router.posterior.options import checked_prior
 from reward_router.posterior.win_probability import win_probability
 from reward_router.routers.decide import forced_K
+from reward_router.routers.guard import checked_decision_margin, within_margin
 from reward_router.routers.thompson import LinearThompson
 from reward_router.types import AnyFloat, Float, Int, State
 
@@ -34,13 +35,23 @@ class Anchored:
     takes_forced = True
 
     def __init__(
-        self, router: LinearThompson, prior_KD: Float, offset_K: Float | None = None
+        self,
+        router: LinearThompson,
+        prior_KD: Float,
+        offset_K: Float | None = None,
+        decision_margin: float | None = None,
     ) -> None:
-        """``prior_KD`` (K, D), ``offset_K`` (K,) or None for 0; payoff units.
+        """InputError for another shape, or a margin below 0.
 
-        InputError for another shape.
+        Args:
+            router: learns what the prior leaves unexplained.
+            prior_KD: (K, D) the prior's weights, payoff units.
+            offset_K: (K,) the prior's means at a context of 0; None: 0.
+            decision_margin: expected payoff that one decision may give up against the arm of the
+                best mean; None: any.
         """
         self.router = router
+        self.decision_margin = checked_decision_margin(decision_margin)
         self.prior_KD = checked_prior(prior_KD, router.n_arms, router.dim)
         if offset_K is None:
             self.offset_K = np.zeros(router.n_arms)
@@ -95,12 +106,15 @@ class Anchored:
         first_K = None
         if forced and self.warmup:
             first_K = forced_K(pulls_K, self.warmup)
-        if first_K is not None:
-            return np.tile(first_K, (len(mean_BK), 1))
 
         # A price is taken off the mean: it is known, so it does not widen the draw.
         utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
-        return win_probability(utility_BK, self.router.width * sd_BK)
+        if first_K is not None:
+            p_BK = np.tile(first_K, (len(mean_BK), 1))
+        else:
+            p_BK = win_probability(utility_BK, self.router.width * sd_BK)
+
+        return within_margin(p_BK, utility_BK, self.decision_margin)
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None

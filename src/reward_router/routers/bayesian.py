@@ -63,6 +63,7 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
     discount: float | None = None,
     window: int | None = None,
     width: float | None = None,
+    decision_margin: float | None = None,
 ) -> Router:
     """The router of ``name: bayesian``; arms without strengths start at the mean arm.
 
@@ -75,6 +76,8 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
         trust: weight of the prior before the first payoff, in (0, 1]; 1: believed outright.
         prior_precision: of one weight; the others are those of `LinearThompson`.
         width: share of a posterior sd that is sampled; 1 is Thompson's rule, less explores less.
+        decision_margin: expected payoff that one decision may give up against the arm that the
+            posterior thinks best, at first the prior's; None: any.
     """
     named = {
         "prior_precision": prior_precision,
@@ -85,6 +88,7 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
         "discount": discount,
         "window": window,
         "width": width,
+        "decision_margin": decision_margin,
     }
     given = {name: value for name, value in named.items() if value is not None}
     if artifact is None:

@@ -28,7 +28,7 @@ SPREADS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 NOTHING = 0.5
 DIFFICULTY = 0.25
 OWN = 0.25
-NEGLIGIBLE = 0.01  # contexts with less weight are not evaluated
+NEGLIGIBLE = 0.01  # an opinion of less weight is not evaluated
 LEAST_NOISE = 1e-4
 # From this many features on, where there are sums to factorise, only the spreads beside the last
 # one are weighed.
@@ -59,8 +59,11 @@ class Belief:
 
     @property
     def believed(self) -> bool:
-        """Whether contexts have a say."""
-        return self.weight > NEGLIGIBLE
+        """Whether contexts have a say: they are likelier now than before the first payoff.
+
+        With less weight than that they hardly change a choice, and their model is most of the cost.
+        """
+        return self.weight > OWN
 
     def scaled(self, x_BD: AnyFloat) -> Float:
         """(B, D + 1) rows for a model of unit prior precision and unit noise."""
@@ -349,15 +352,19 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
 
 def _primal(design: _Design, scale_Z: Float) -> dict[str, Float]:
     """The state of a posterior whose covariance is (I + S G S)^-1, S the scales."""
+    from scipy.linalg import cho_solve
+    from scipy.linalg.lapack import dpotrf, dpotri
+
     width = len(scale_Z)
     precision_ZZ = np.eye(width) + design.gram_ZZ * scale_Z[:, None] * scale_Z
-    covariance_ZZ = np.linalg.inv(precision_ZZ)
-    # The inverse is symmetric up to rounding; the packed triangle must be exactly so.
-    covariance_ZZ = (covariance_ZZ + covariance_ZZ.T) / 2
+    # From the Cholesky factor: half the work of a general inverse, and symmetric as it is made.
+    root_ZZ, _ = dpotrf(precision_ZZ.T, lower=1, overwrite_a=1)
+    mean_Z = cho_solve((root_ZZ, True), scale_Z * design.sum_Z, check_finite=False)
+    lower_ZZ, _ = dpotri(root_ZZ, lower=1, overwrite_c=1)
 
     return {
-        "theta_CD": (covariance_ZZ @ (scale_Z * design.sum_Z))[None],
-        "base_P": packed(np.asfortranarray(covariance_ZZ)),
+        "theta_CD": mean_Z[None],
+        "base_P": packed(lower_ZZ),
         "factor_TD": np.zeros((0, width)),
         "tail_ND": np.zeros((0, width)),
         "tail_NC": np.zeros((0, 1)),

@@ -1,9 +1,10 @@
 """What one arm was paid, and where: statistics from which a linear model can be made anew.
 
-
 Rows z = (1, x) with payoffs y are kept as they came while they are few, then as sums of z z' and z
 y; so the precision of a model can be changed later, exactly. Older rows may count for less: weight
-discount^age, age counted in payoffs of all arms.
+discount^age, age counted in payoffs of all arms. Rows of one context that follow each other (the
+pairs of one prompt) share what is peculiar to it: they are one witness, with the mean of their
+payoffs.
 """
 
 from collections.abc import Mapping
@@ -40,14 +41,25 @@ class ArmRows:
         self.stamp_T = np.zeros(TAIL, np.int64)
         self.sum_Z = np.zeros(width)
         self.folded_at = 0
+        self.merged = 0  # payoffs in the last row
 
     @property
     def summed(self) -> bool:
         """Whether rows are held as sums."""
         return len(self.gram_ZZ) > 0
 
-    def add(self, z_Z: Float, payoff: float, stamp: int) -> None:
-        """One more row, the ``stamp``-th payoff of all arms."""
+    def add(self, z_Z: Float, payoff: float, stamp: int, run_start: int) -> None:
+        """One more row, the ``stamp``-th payoff of all arms.
+
+        All payoffs since the ``run_start``-th had this context: where this arm has a row among
+        them, the payoff joins it.
+        """
+        last = self.count - 1
+        if self.count and self.stamp_T[last] >= run_start:
+            self.merged += 1
+            self.payoff_T[last] += (payoff - self.payoff_T[last]) / self.merged
+            return
+
         # room is doubled, so that adding a row is O(D) amortised
         if self.count == len(self.payoff_T):
             self._grow()
@@ -56,6 +68,7 @@ class ArmRows:
         self.payoff_T[self.count] = payoff
         self.stamp_T[self.count] = stamp
         self.count += 1
+        self.merged = 1
         if self.count >= (TAIL if self.summed else self.young_limit):
             self._fold(stamp)
 
@@ -114,7 +127,7 @@ class ArmRows:
             "stamp_T": self.stamp_T[: self.count].copy(),
             "gram_ZZ": self.gram_ZZ.copy(),
             "sum_Z": self.sum_Z.copy(),
-            "folded": np.array([self.folded_at], np.int64),
+            "folded": np.array([self.folded_at, self.merged], np.int64),
         }
 
     def load(self, state: Mapping[str, NDArray[Any]], prefix: str) -> None:
@@ -141,4 +154,4 @@ class ArmRows:
         self.stamp_T[: self.count] = take("stamp_T", np.int64, (self.count,))
 
         self.sum_Z = take("sum_Z", np.float64, (self.width,))
-        self.folded_at = int(take("folded", np.int64, (1,))[0])
+        self.folded_at, self.merged = take("folded", np.int64, (2,)).tolist()

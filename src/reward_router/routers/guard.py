@@ -1,4 +1,7 @@
-"""A conservative guard: payoffs stay above what one safe arm would have brought, less a margin.
+"""What a router may lose: over all rounds together against one safe arm, and at each decision.
+
+`Guard` keeps payoffs above what one safe arm would have brought, less a margin. `within_margin`
+keeps each decision's expected payoff, by the posterior, above a reference arm's, less a margin.
 
 Conservative linear bandits (arXiv:1611.06426): an arm other than the safe one may be played at x
 only if, at 95 %,
@@ -9,7 +12,9 @@ only if, at 95 %,
 Rounds on the safe arm cancel. The safe arm's total on the contexts s = sum x is one linear
 functional s'theta, so its bound is s'theta + z sd(s), not a sum of bounds. z grows with the rounds
 (union bound), so the statement holds at all times together. Payoffs that have not arrived are
-unknown to it: with delays the margin must cover the decisions under way.
+unknown to it: with delays the margin must cover the decisions under way. A margin for each decision
+needs no count of rounds, so delays do not touch it; what it promises holds as far as the posterior
+does.
 """
 
 from collections.abc import Mapping
@@ -20,12 +25,64 @@ from numpy.typing import NDArray
 
 from reward_router import checks
 from reward_router.errors import InputError
+from reward_router.routers.decide import even_argmax
 from reward_router.types import Float, Int, State
 
 if TYPE_CHECKING:
     from reward_router.posterior.model import LinearModel
 
 LEVEL = 0.05
+LARGEST = 1e12  # margins, in payoff
+
+
+def checked_decision_margin(decision_margin: float | None) -> float | None:
+    """A margin a decision, at least 0, or None; InputError where it is out of range."""
+    if decision_margin is None:
+        return None
+    return checks.real("decision_margin", decision_margin, 0.0, LARGEST)
+
+
+def within_margin(
+    p_BK: Float, utility_BK: Float, margin: float | None, safe: int | None = None
+) -> Float:
+    """The distribution, drawn to a reference arm as far as the margin asks.
+
+    The reference is the safe arm, or where None is named the arm of the greatest utility. A row
+    whose expected utility lies more than ``margin`` below the reference's becomes the mixture
+
+        p' = s p + (1 - s) reference,  s = margin / (reference's utility - sum_k p_k utility_k),
+
+    whose expected loss is the margin. Other rows, and all where there is no margin, keep their very
+    numbers. O(B K).
+
+    Args:
+        p_BK: probabilities; rows sum to 1.
+        utility_BK: expected payoffs by the posterior, less what the arms cost.
+        margin: the expected payoff that a decision may give up, at least 0; None: any.
+        safe: index of the reference; None: each row's best, ties split evenly.
+
+    >>> p = within_margin(np.array([[0.5, 0.5]]), np.array([[0.75, 0.25]]), margin=0.125)
+    >>> p  # half of .25 is given up, so half of the exploration is left
+    array([[0.75, 0.25]])
+    """
+    if margin is None or not len(p_BK):
+        return p_BK
+
+    if safe is None:
+        reference_BK = even_argmax(utility_BK)
+    else:
+        reference_BK = np.zeros_like(p_BK)
+        reference_BK[:, safe] = 1.0
+
+    loss_B = ((reference_BK - p_BK) * utility_BK).sum(axis=1)
+    over_B = loss_B > margin
+    if not over_B.any():
+        return p_BK
+
+    out_BK = p_BK.copy()
+    share_B1 = (margin / loss_B[over_B])[:, None]
+    out_BK[over_B] = share_B1 * p_BK[over_B] + (1 - share_B1) * reference_BK[over_B]
+    return out_BK
 
 
 class Guard:
@@ -34,14 +91,14 @@ class Guard:
     O(B K) beside one more read of the safe arm.
     """
 
-    def __init__(self, safe: int, margin: float, n_arms: int, width: int) -> None:
+    def __init__(self, safe: int, margin: float | None, n_arms: int, width: int) -> None:
         """InputError names the argument that is out of range.
 
-        ``safe`` lies in [0, K); ``margin`` is at least 0, in summed payoff; ``width`` is the number
-        of features of the model's rows.
+        ``safe`` lies in [0, K); ``margin`` is at least 0, in summed payoff, and None where only the
+        safe arm is to be known; ``width`` is the number of features of the model's rows.
         """
         self.safe = checks.whole("safe", safe, 0, n_arms - 1)
-        self.margin = checks.real("margin", margin, 0.0, 1e12)
+        self.margin = None if margin is None else checks.real("margin", margin, 0.0, LARGEST)
         self.sum_D = np.zeros(width)
         self.gain = 0.0
         self.rounds = 0
@@ -53,7 +110,7 @@ class Guard:
         if the least favourable allowed arm had been played.
         """
         # an empty batch has no rounds, and the bound of z none to be for
-        if not len(p_BK):
+        if self.margin is None or not len(p_BK):
             return p_BK
 
         p_BK = p_BK.copy()

@@ -15,7 +15,7 @@ from reward_router.posterior.model import LinearModel
 from reward_router.posterior.model_state import loaded, state_of
 from reward_router.posterior.options import ModelOptions, checked_dtype, checked_prior
 from reward_router.routers.decide import forced_K, with_floor
-from reward_router.routers.guard import Guard
+from reward_router.routers.guard import Guard, checked_decision_margin, within_margin
 from reward_router.types import AnyFloat, Float, Int, State
 
 
@@ -39,6 +39,19 @@ def linear_model(
     return LinearModel(prior_KD, precision, variance, payoff_sd, number_type, options)
 
 
+def guard_of(
+    model: LinearModel, safe: int | None, margin: float, decision_margin: float | None
+) -> Guard | None:
+    """The guard of a model's arms; None where no arm is safe.
+
+    A margin a decision alone leaves the sum of all rounds free.
+    """
+    if safe is None:
+        return None
+    alone = decision_margin is not None and margin == 0
+    return Guard(safe, None if alone else margin, model.n_arms, model.width)
+
+
 class LinearRouter(ABC):
     """A router over a ``LinearModel``.
 
@@ -50,16 +63,19 @@ class LinearRouter(ABC):
     takes_forced = True
 
     def __init__(
-        self, model: LinearModel, explore: float, warmup: int, safe: int | None, margin: float
+        self,
+        model: LinearModel,
+        explore: float,
+        warmup: int,
+        guard: Guard | None,
+        decision_margin: float | None,
     ) -> None:
         """InputError names the argument that is out of range."""
         self.model = model
         self.explore = checks.real("explore", explore, 0.0, 1.0)
         self.warmup = checks.whole("warmup", warmup, 0, 10**6)
-        # Without a safe arm there is nothing to fall back to.
-        self.guard: Guard | None = None
-        if safe is not None:
-            self.guard = Guard(safe, margin, model.n_arms, model.width)
+        self.guard = guard
+        self.decision_margin = checked_decision_margin(decision_margin)
 
     @property
     def n_arms(self) -> int:
@@ -80,6 +96,8 @@ class LinearRouter(ABC):
         the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
         """
         x_BD = self.model.contexts(context_BD)
+        if penalty_K is None:
+            penalty_K = np.zeros(self.n_arms)
         first_K = None
         if forced and self.warmup:
             first_K = forced_K(self.model.pulls_K, self.warmup)
@@ -87,12 +105,18 @@ class LinearRouter(ABC):
         if first_K is not None:
             p_BK = np.tile(first_K, (len(x_BD), 1))
         else:
-            p_BK = self._decided(x_BD, np.zeros(self.n_arms) if penalty_K is None else penalty_K)
+            p_BK = self._decided(x_BD, penalty_K)
 
         p_BK = with_floor(p_BK, self.explore)
-        if self.guard is None:
+        if self.guard is not None:
+            p_BK = self.guard.restrict(p_BK, x_BD, self.model)
+        if self.decision_margin is None:
             return p_BK
-        return self.guard.restrict(p_BK, x_BD, self.model)
+
+        mean_BK, _ = self.model.moments(x_BD)
+        # after the guard: a share that goes to the safe arm cannot break its bound
+        safe = None if self.guard is None else self.guard.safe
+        return within_margin(p_BK, mean_BK - penalty_K, self.decision_margin, safe)
 
     @abstractmethod
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:

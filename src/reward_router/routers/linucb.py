@@ -15,7 +15,7 @@ from reward_router import checks, keyed
 from reward_router.kinds import RouterKind
 from reward_router.posterior.options import ModelOptions
 from reward_router.routers.decide import even_argmax
-from reward_router.routers.linear import LinearRouter, linear_model
+from reward_router.routers.linear import LinearRouter, guard_of, linear_model
 from reward_router.types import AnyFloat, Float
 
 SLACK = 1e-9  # more than the rounding of float64, and more than what counts as a tie
@@ -51,6 +51,9 @@ class LinUCB(LinearRouter):
         noise_sd: standard deviation of a payoff; only the evidence and the guard use it.
         safe: index of the arm that the guard falls back on (see `Guard`); None: no guard.
         margin: summed payoff that the guard may lose against the safe arm.
+        decision_margin: expected payoff, by the posterior, that one decision may give up against
+            the safe arm, or where None is named against the arm of the best mean; None: any. With
+            ``margin`` 0 it takes the place of the guard's sum.
 
     >>> router = LinUCB(2, 1, warmup=0)
     >>> router.update(np.ones((1, 1)), np.array([1]), np.array([1.0]))
@@ -82,6 +85,7 @@ class LinUCB(LinearRouter):
         noise_sd: float = 0.5,
         safe: int | None = None,
         margin: float = 0.0,
+        decision_margin: float | None = None,
     ) -> None:
         """InputError names the argument that is out of range."""
         self.alpha = checks.real("alpha", alpha, 0.0, 1e6)
@@ -101,7 +105,8 @@ class LinUCB(LinearRouter):
             trust_discount,
         )
         model = linear_model((n_arms, dim), prior_mean, precision, noise, dtype, options)
-        super().__init__(model, explore, warmup, safe, margin)
+        guard = guard_of(model, safe, margin, decision_margin)
+        super().__init__(model, explore, warmup, guard, decision_margin)
 
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
         """The best score, ties split."""

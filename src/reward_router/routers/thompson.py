@@ -14,7 +14,7 @@ from reward_router import checks
 from reward_router.kinds import RouterKind
 from reward_router.posterior.options import ModelOptions
 from reward_router.posterior.win_probability import mixture_win_probability
-from reward_router.routers.linear import LinearRouter, linear_model
+from reward_router.routers.linear import LinearRouter, guard_of, linear_model
 from reward_router.types import AnyFloat, Float
 
 
@@ -46,6 +46,9 @@ class LinearThompson(LinearRouter):
         trust_discount: what earlier evidence on the trust counts for after each further payoff.
         safe: index of the arm that the guard falls back on (see `Guard`); None: no guard.
         margin: summed payoff that the guard may lose against the safe arm.
+        decision_margin: expected payoff, by the posterior, that one decision may give up against
+            the safe arm, or where None is named against the arm of the best mean; None: any. With
+            ``margin`` 0 it takes the place of the guard's sum.
         explore: share of the uniform distribution that is mixed in, in [0, 1].
         warmup: payoffs that an arm needs before its posterior counts; until then it is pulled.
         width: share of each standard deviation that is sampled. 1 is Thompson's rule; a smaller
@@ -76,6 +79,7 @@ class LinearThompson(LinearRouter):
         trust_discount: float = 0.99,
         safe: int | None = None,
         margin: float = 0.0,
+        decision_margin: float | None = None,
         explore: float = 0.0,
         warmup: int = 0,
         width: float = 1.0,
@@ -97,7 +101,8 @@ class LinearThompson(LinearRouter):
             trust_discount,
         )
         model = linear_model((n_arms, dim), prior_mean, precision, noise, dtype, options)
-        super().__init__(model, explore, warmup, safe, margin)
+        guard = guard_of(model, safe, margin, decision_margin)
+        super().__init__(model, explore, warmup, guard, decision_margin)
         self.width = checks.real("width", width, 0.0, 1e3)
 
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:

@@ -24,6 +24,7 @@ from reward_router.posterior.model import LinearModel, log_density
 from reward_router.posterior.win_probability import win_probability
 from reward_router.routers.anchored import Anchored
 from reward_router.routers.decide import forced_K
+from reward_router.routers.guard import checked_decision_margin, within_margin
 from reward_router.routers.thompson import LinearThompson
 from reward_router.types import AnyFloat, Float, Int, State
 
@@ -69,6 +70,7 @@ def trusted(  # noqa: PLR0913 - its keywords are what a prior and a configuratio
     discount: float = 1.0,
     window: int | None = None,
     width: float = 1.0,
+    decision_margin: float | None = None,
 ) -> "TrustedThompson | Anchored":
     """Thompson sampling from a prior that has to earn its trust; at ``trust`` 1 it is believed.
 
@@ -87,6 +89,8 @@ def trusted(  # noqa: PLR0913 - its keywords are what a prior and a configuratio
             centred.
         width: share of a standard deviation that is sampled. Under 1 the mixture's mean decides,
             and a prior that is believed is hardly explored away.
+        decision_margin: expected payoff, by the posterior, that one decision may give up against
+            the arm of the best mean, which is at first the prior's; None: any.
     """
     shared: dict[str, Any] = {
         "noise_sd": noise_sd,
@@ -101,10 +105,10 @@ def trusted(  # noqa: PLR0913 - its keywords are what a prior and a configuratio
     wide = NO_PRIOR["intercept"]
     near = LinearThompson(n_arms, dim, None, precision, intercept=intercept, **shared)
     # the prior's means are an offset, so that centring does not take them away
-    informed = Anchored(near, prior_KC[:, :-1], prior_KC[:, -1])
     if trust == 1:
-        return informed
+        return Anchored(near, prior_KC[:, :-1], prior_KC[:, -1], decision_margin)
 
+    informed = Anchored(near, prior_KC[:, :-1], prior_KC[:, -1])
     plain = LinearThompson(n_arms, dim, None, zero_precision, intercept=wide, **shared)
     # the nameless prior: variances of an arm drawn at random, E[w^2] = 1 / precision + mean^2
     spread_C = (prior_KC**2).mean(axis=0)
@@ -112,7 +116,8 @@ def trusted(  # noqa: PLR0913 - its keywords are what a prior and a configuratio
     constant = 1 / intercept + float(spread_C[-1])
     nameless = LinearThompson(n_arms, dim, None, 1 / weights, intercept=1 / constant, **shared)
 
-    return TrustedThompson(informed, plain, trust, nameless, level if center else None, width)
+    known_level = level if center else None
+    return TrustedThompson(informed, plain, trust, nameless, known_level, width, decision_margin)
 
 
 class TrustedThompson:
@@ -133,6 +138,8 @@ class TrustedThompson:
             m's density of the running mean, once and not for each payoff: arms that all disappoint
             alike look right about each other, and only the level tells.
         width: share of a standard deviation that is sampled.
+        decision_margin: expected payoff, by the mixture, that one decision may give up against the
+            arm of the best mean; None: any.
 
     >>> near = LinearThompson(2, 1, None, 100.0, 0.5, center=True)
     >>> informed = Anchored(near, np.array([[0.2], [-0.2]]))
@@ -145,7 +152,7 @@ class TrustedThompson:
     takes_penalty = True
     takes_forced = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its keywords are what a configuration may set
         self,
         informed: Anchored,
         plain: LinearThompson,
@@ -153,6 +160,7 @@ class TrustedThompson:
         nameless: LinearThompson | None = None,
         level: tuple[float, float] | None = None,
         width: float = 1.0,
+        decision_margin: float | None = None,
     ) -> None:
         """InputError where they differ in shape or warm-up, or trust or level is out of range."""
         others = {"plain": plain}
@@ -190,6 +198,7 @@ class TrustedThompson:
         self.others = others
         self.level = level
         self.width = checks.real("width", width, 0.0, 1e3)
+        self.decision_margin = checked_decision_margin(decision_margin)
         rest = 1 - trust
 
         if nameless is None:
@@ -248,6 +257,16 @@ class TrustedThompson:
 
         ``penalty_K`` and ``forced`` as for `LinearThompson`.
         """
+        p_BK = self._decided(context_BD, penalty_K, forced)
+        if self.decision_margin is None:
+            return p_BK
+
+        mean_BK, _ = self.posterior(context_BD)
+        utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
+        return within_margin(p_BK, utility_BK, self.decision_margin)
+
+    def _decided(self, context_BD: AnyFloat, penalty_K: Float | None, forced: bool) -> Float:
+        """`probs` before the margin a decision."""
         if self.width < 1:
             pulls_K = self.plain.model.pulls_K
             first_K = forced_K(pulls_K, self.warmup) if forced and self.warmup else None

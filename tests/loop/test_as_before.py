@@ -5,7 +5,7 @@ what is now ``train`` and ``fit``. Arms and counts are exact. Losses are compare
 another processor's matrix products round otherwise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,11 +33,15 @@ TWO_STEPS = ("train.steps_per_batch=2", "train.loss=dpo", "payoff.name=improveme
 
 
 @pytest.fixture
-def _splits_of_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def _splits_of_that_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     now = generator.split_of
+    # Tasks of a split are kept in memory: neither those of now nor those of then may be left there.
+    generator._pool.cache_clear()
     monkeypatch.setattr(
         generator, "split_of", lambda item: "train" if now(item) == "fit" else now(item)
     )
+    yield
+    generator._pool.cache_clear()
 
 
 @pytest.mark.usefixtures("_splits_of_that_time")

@@ -130,7 +130,14 @@ def test_a_shared_run_on_other_prompts_is_a_failure_that_says_so(
     assert "--runs" in failed["why"]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+# One law for all of them; the others reckon more runs, some for twenty seconds.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "efficiency" else pytest.param(name, marks=pytest.mark.slow)
+        for name in TRAINED
+    ],
+)
 def test_the_forecast_adds_up(
     name: str,
     papers_data: Path,

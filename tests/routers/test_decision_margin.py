@@ -149,7 +149,7 @@ def test_prices_count_in_what_is_given_up():
 
 
 def test_a_good_prior_is_explored_away_no_faster_than_the_margin_allows():
-    """Two arms that pay .8 and .5 by a coin, and a prior that says so; 20 streams of 80 rounds.
+    """Two arms that pay .8 and .5 by a coin, and a prior that says so; ten streams of 80 rounds.
 
     The margin bounds what is expected to be lost. What is lost may be more where bad luck has
     closed the gap between the arms: twice the margin is allowed here, and three errors.
@@ -158,7 +158,7 @@ def test_a_good_prior_is_explored_away_no_faster_than_the_margin_allows():
     lost = {}
     for margin in (None, 0.002):
         total = []
-        for seed in range(20):
+        for seed in range(10):
             draw = np.random.default_rng(seed)
             router = trusted(prior_KC, 1.0, 0.45, 8.0, decision_margin=margin)
             loss = 0.0
@@ -170,7 +170,7 @@ def test_a_good_prior_is_explored_away_no_faster_than_the_margin_allows():
                 loss += 0.3 * float(p_BK[0, 1])
             total.append(loss / 80)
         lost[margin] = np.array(total)
-    error = lost[0.002].std() / np.sqrt(20)
+    error = lost[0.002].std() / np.sqrt(10)
     assert lost[0.002].mean() <= 2 * 0.002 + 3 * error
     assert lost[None].mean() > 3 * lost[0.002].mean()
 

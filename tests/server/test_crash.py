@@ -108,8 +108,15 @@ class Grouping(Client):
                 return
 
 
-@pytest.mark.parametrize("arms", ARMS)
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kills", "arms"),
+    [
+        (2, "at once"),
+        pytest.param(2, "in stages", marks=pytest.mark.slow),
+        pytest.param(20, "at once", marks=pytest.mark.slow),
+        pytest.param(20, "in stages", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_under_load(kills, arms, tmp_path):
     config, path = tmp_path / "serve.yaml", tmp_path / "ledger.sqlite"
     config.write_text(ARMS[arms], encoding="utf-8")

@@ -230,7 +230,7 @@ KIND = ExperimentKind(
         "Number of seeds, and intervals: the paper reports neither.",
     ),
     cost={
-        "laptop": "a quarter of an hour: 573 pairs are scored once and kept",
+        "laptop": "more than 25 minutes on a shared core: 573 pairs are scored once and kept",
         "gpu": "25 runs of LASER a seed, on three data sets",
     },
 )

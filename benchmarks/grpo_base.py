@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from reward_router.examples import load_examples
-from reward_router.rewards.tiny import CHAT_TEMPLATE, SPECIAL_TOKENS
+from reward_router.rewards.tiny import SPECIAL_TOKENS, with_chat_template
 
 VOCABULARY = 2048
 HIDDEN, LAYERS, HEADS = 128, 4, 4
@@ -43,7 +43,6 @@ def answers_of(pairs: Path) -> list[tuple[str, str]]:
 def tokenizer_of(texts: Sequence[str]) -> Any:
     """A byte-level BPE of these texts, with the chat template of the embedded policy."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -55,15 +54,7 @@ def tokenizer_of(texts: Sequence[str]) -> Any:
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    start, end, pad = SPECIAL_TOKENS
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=start,
-        eos_token=end,
-        pad_token=pad,
-        chat_template=CHAT_TEMPLATE,
-        padding_side="left",
-    )
+    return with_chat_template(backend)
 
 
 def model_of(tokenizer: Any, seed: int) -> Any:

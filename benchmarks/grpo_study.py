@@ -43,6 +43,15 @@ SINGLES = ("brief", "marks", "thorough")
 """`brief`, the best arm by its card, was named beforehand as the single to compare with."""
 VARIANTS = ("routed", "uniform", *(f"only {arm}" for arm in SINGLES), "mean of all")
 CONTROLS = ("verifier", "random")
+ON_ONE_CORE = {
+    "report_to": "none",
+    "save_strategy": "no",
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+}
+"""What GRPOConfig is told wherever a run is only measured."""
 Reward = Callable[..., list[float | None]]
 
 
@@ -173,12 +182,7 @@ def train(
             beta=0.0,
             shuffle_dataset=False,
             logging_steps=5,
-            report_to="none",
-            save_strategy="no",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
+            **ON_ONE_CORE,
         )
         trainer = GRPOTrainer(
             policy.model,

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from grpo_study import ON_ONE_CORE
 from reward_router.assemble import build_pool
 from reward_router.config import PolicyConfig, TrainConfig, validate
 from reward_router.rewards.defaults import default_arms
@@ -120,12 +121,7 @@ def run(name: str, function: Any, steps: int, tokens: int, folder: str) -> dict[
         max_completion_length=tokens,
         beta=0.0,
         logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        disable_tqdm=True,
+        **ON_ONE_CORE,
     )
     trainer = GRPOTrainer(
         model, timed, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer

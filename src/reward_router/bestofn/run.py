@@ -29,7 +29,7 @@ from reward_router.bestofn.rows import (
     two_files,
 )
 from reward_router.bestofn.ways import Chosen, LearningCost, Loss, Means, Way
-from reward_router.config import Config, ContextConfig, JudgeConfig, LabelConfig
+from reward_router.config import Config, ContextConfig, JudgeConfig
 from reward_router.contexts import Contexts
 from reward_router.errors import InputError
 from reward_router.kinds import ROUTERS
@@ -393,7 +393,7 @@ class _Work:
         committee_judges = self.config.judge.mode == "committee"
         committee: Config | None = None
         if committee_judges:
-            committee = self._asked_committee()
+            committee = self._with_gold_of_payoffs(self.config.judge)
         elif compared:
             committee = self._default_committee()
 
@@ -414,32 +414,29 @@ class _Work:
                 panels.append(self._one(committee, seed, committee_folder, committee=True))
         return routed, panels
 
-    def _asked_committee(self) -> Config:
-        """The configured committee; unless a share is named, it has the gold that payoffs read.
-
-        A tenth is right for a long training run. Here the gold of the learning prompts is at hand,
-        and a tenth of them would leave a committee to be fitted on a dozen labels.
-        """
-        judge = self.config.judge
-        if judge.labels.arm is not None or "fraction" in judge.labels.model_fields_set:
-            return self.config
-        labels = judge.labels.model_copy(update={"fraction": self.config.payoff.fraction})
-        judge_with_labels = judge.model_copy(update={"labels": labels})
-        return self.config.model_copy(update={"judge": judge_with_labels})
-
     def _default_committee(self) -> Config | None:
-        """A committee for comparison, with as much gold as a routed arm's payoff reads.
+        """A committee for comparison; None where it could learn or compare nothing.
 
-        None where there is nobody to compare, no gold to learn from, or an arm without a price.
+        That is where it has one arm, no gold to learn from, or an arm without a price.
         """
         costs = list(self.means.costs.values())
         nobody_to_compare = len(self.means.names) < 2
         has_free_arm = min(costs, default=1.0) <= 0
         if nobody_to_compare or has_free_arm or not _any_gold(self.learned_from):
             return None
-        labels = LabelConfig(fraction=self.config.payoff.fraction)
-        judge = JudgeConfig(mode="committee", labels=labels)
-        return self.config.model_copy(update={"judge": judge})
+        return self._with_gold_of_payoffs(JudgeConfig(mode="committee"))
+
+    def _with_gold_of_payoffs(self, judge: JudgeConfig) -> Config:
+        """With this committee; unless a share is named, it has the gold that payoffs read.
+
+        A tenth is right for a long training run. Here the gold of the learning prompts is at hand,
+        and a tenth of them would leave a committee to be fitted on a dozen labels.
+        """
+        labels = judge.labels
+        if labels.arm is None and "fraction" not in labels.model_fields_set:
+            labels = labels.model_copy(update={"fraction": self.config.payoff.fraction})
+        judge_with_labels = judge.model_copy(update={"labels": labels})
+        return self.config.model_copy(update={"judge": judge_with_labels})
 
     def _one(
         self,

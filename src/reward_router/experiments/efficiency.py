@@ -1,20 +1,10 @@
 """LASER, figure 4: accuracy against wall-clock, and against calls."""
 
 from reward_router.experiments.kind import ExperimentKind, Part, Plan, Published, Request
+from reward_router.experiments.profiles import COST, UNKNOWN, deviations, tasks
 from reward_router.experiments.results import Results
-from reward_router.experiments.trained import (
-    BEFORE,
-    COST,
-    GOLD,
-    UNKNOWN,
-    Training,
-    deviations,
-    ensemble,
-    gold_cell,
-    laser,
-    sequential,
-    tasks,
-)
+from reward_router.experiments.trained import BEFORE, GOLD, Training, gold_cell
+from reward_router.experiments.variants import ensemble, laser, sequential
 from reward_router.report import charts
 
 

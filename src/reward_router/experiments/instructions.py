@@ -27,24 +27,18 @@ from reward_router.experiments.kind import (
     Request,
 )
 from reward_router.experiments.page import figure_text
+from reward_router.experiments.profiles import COST, UNKNOWN, Task, deviations, four_arms, tasks
 from reward_router.experiments.results import Cell, Results
-from reward_router.experiments.trained import (
-    COST,
-    UNKNOWN,
-    Done,
-    Task,
-    Training,
+from reward_router.experiments.trained import Done, Training
+from reward_router.experiments.training_runs import run_folder
+from reward_router.experiments.variants import (
     Variant,
     best_beforehand,
-    deviations,
-    four_arms,
     laser,
     random_arm,
     sequential,
     singles,
-    tasks,
 )
-from reward_router.experiments.training_runs import run_folder
 from reward_router.headline import MEASURED
 from reward_router.jobs.study import folder_name
 from reward_router.rewards.pool import RewardPool

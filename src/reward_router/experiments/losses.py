@@ -1,19 +1,9 @@
 """LASER, table 6: does it hold for other training losses?"""
 
 from reward_router.experiments.kind import ExperimentKind, Plan, Published, Request
-from reward_router.experiments.trained import (
-    COST,
-    GOLD,
-    UNKNOWN,
-    Training,
-    Variant,
-    deviations,
-    gold_cell,
-    laser,
-    sequential,
-    shares_part,
-    tasks,
-)
+from reward_router.experiments.profiles import COST, UNKNOWN, deviations, tasks
+from reward_router.experiments.trained import GOLD, Training, gold_cell, shares_part
+from reward_router.experiments.variants import Variant, laser, sequential
 
 LOSSES = {"NLL": "nll", "DPO": "dpo", "KTO": "kto", "NLL+DPO": "dpo+nll"}
 

@@ -128,11 +128,7 @@ def with_metrics(records: Records, console: Console, arms: Sequence[ArmSpec]) ->
 
     What was scored before is read from the cache. InputError where an arm could not be asked.
     """
-    taken = sorted({arm.name for arm in arms} & set(records.arms))
-    if taken:
-        raise InputError(
-            f"{records.name}: an arm is called {taken[0]!r}, as a metric is; rename it"
-        )
+    check_names(records, arms)
     pool = RewardPool({arm.name: arm for arm in arms})
     scores, failed = score_pairs(as_pairs(records), arms, pool, console)
     for arm, error in failed.items():

@@ -9,18 +9,9 @@ from collections.abc import Mapping, Sequence
 from reward_router.experiments import metric_arms
 from reward_router.experiments.kind import Plan, Request
 from reward_router.experiments.metric_parts import ADDED
-from reward_router.experiments.trained import (
-    GOLD,
-    Training,
-    Variant,
-    deviations,
-    gold_cell,
-    laser,
-    random_arm,
-    sequential,
-    shares_part,
-    tasks,
-)
+from reward_router.experiments.profiles import deviations, tasks
+from reward_router.experiments.trained import GOLD, Training, gold_cell, shares_part
+from reward_router.experiments.variants import Variant, laser, random_arm, sequential
 from reward_router.strict_json import dumps
 
 SINGLES = ("perplexity", "informativeness")

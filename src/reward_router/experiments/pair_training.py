@@ -10,17 +10,9 @@ from pathlib import Path
 
 from reward_router.config import Config
 from reward_router.experiments.kind import Plan, Request
-from reward_router.experiments.trained import (
-    GOLD,
-    Training,
-    Variant,
-    gold_cell,
-    laser,
-    own_task,
-    shares_part,
-    singles,
-    supervised,
-)
+from reward_router.experiments.profiles import own_task
+from reward_router.experiments.trained import GOLD, Training, gold_cell, shares_part
+from reward_router.experiments.variants import Variant, laser, singles, supervised
 from reward_router.strict_json import dumps
 
 PAYOFFS = {

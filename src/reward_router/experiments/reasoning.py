@@ -1,22 +1,16 @@
 """LASER, tables 1 and 4: LASER against every usual way of using several reward models."""
 
 from reward_router.experiments.kind import ExperimentKind, Plan, Published, Request
-from reward_router.experiments.trained import (
-    COST,
-    GOLD,
-    UNKNOWN,
-    Training,
+from reward_router.experiments.profiles import COST, UNKNOWN, deviations, tasks
+from reward_router.experiments.trained import GOLD, Training, gold_cell, shares_part
+from reward_router.experiments.variants import (
     best_beforehand,
-    deviations,
     ensemble,
-    gold_cell,
     laser,
     random_arm,
     sequential,
-    shares_part,
     singles,
     supervised,
-    tasks,
 )
 
 

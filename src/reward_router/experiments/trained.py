@@ -2,8 +2,8 @@
 
 A variant is a few settings over a configuration: the embedded study's (``laptop``), a packaged
 configuration with the papers' models (``gpu``), or the user's own (``--config``). The figure is
-gold of the trained policy on prompts that it was not trained on. An experiment imports what it
-needs from here: `profiles` says what is trained on, `variants` how a reward model is chosen.
+gold of the trained policy on prompts that it was not trained on. `profiles` says what is trained
+on, `variants` how a reward model is chosen.
 """
 
 import hashlib
@@ -23,13 +23,7 @@ from reward_router.config import Config
 from reward_router.errors import InputError, RunError
 from reward_router.experiments.kind import Job, Part, Place, Plan, Request
 from reward_router.experiments.profiles import (
-    COST,
-    UNKNOWN,
     Task,
-    deviations,
-    four_arms,
-    laptop,
-    own_task,
     tasks,
 )
 from reward_router.experiments.recorded import refuse
@@ -37,41 +31,9 @@ from reward_router.experiments.results import Cell, Results
 from reward_router.experiments.training_runs import run_once
 from reward_router.experiments.variants import (
     Variant,
-    best_beforehand,
-    ensemble,
     laser,
-    random_arm,
     sequential,
-    singles,
-    supervised,
 )
-
-__all__ = [
-    "BEFORE",
-    "COST",
-    "GOLD",
-    "UNKNOWN",
-    "Done",
-    "Task",
-    "Training",
-    "Variant",
-    "best_beforehand",
-    "deviations",
-    "ensemble",
-    "four_arms",
-    "gold_cell",
-    "laptop",
-    "laser",
-    "measured_cell",
-    "noise_plan",
-    "own_task",
-    "random_arm",
-    "sequential",
-    "shares_part",
-    "singles",
-    "supervised",
-    "tasks",
-]
 
 SEEDS = 3
 BEFORE = "before training"

@@ -5,23 +5,14 @@ from typing import Any
 from reward_router.errors import InputError
 from reward_router.experiments.in_place import TEMPLATE, prompts_file, settings_of
 from reward_router.experiments.kind import ExperimentKind, Plan, Published, Request
+from reward_router.experiments.profiles import COST, UNKNOWN, Task, deviations, laptop, own_task
 from reward_router.experiments.results import Cell
-from reward_router.experiments.trained import (
-    COST,
-    GOLD,
-    UNKNOWN,
-    Done,
-    Task,
-    Training,
+from reward_router.experiments.trained import GOLD, Done, Training, measured_cell, shares_part
+from reward_router.experiments.variants import (
     best_beforehand,
-    deviations,
-    laptop,
     laser,
-    measured_cell,
-    own_task,
     random_arm,
     sequential,
-    shares_part,
     singles,
     supervised,
 )

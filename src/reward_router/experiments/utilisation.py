@@ -7,18 +7,10 @@ from typing import Any
 import numpy as np
 
 from reward_router.experiments.kind import ExperimentKind, Part, Plan, Published, Request
+from reward_router.experiments.profiles import COST, UNKNOWN, Task, deviations, tasks
 from reward_router.experiments.results import Cell, Results
-from reward_router.experiments.trained import (
-    COST,
-    UNKNOWN,
-    Done,
-    Task,
-    Training,
-    Variant,
-    deviations,
-    laser,
-    tasks,
-)
+from reward_router.experiments.trained import Done, Training
+from reward_router.experiments.variants import Variant, laser
 from reward_router.report import charts
 
 ALL = "all"

@@ -26,7 +26,6 @@ def tiny_tokenizer() -> Any:
     (259, 'two tokens?')
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     vocab = {byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
@@ -35,6 +34,13 @@ def tiny_tokenizer() -> Any:
     backend.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
     )
+    return with_chat_template(backend)
+
+
+def with_chat_template(backend: Any) -> Any:
+    """A tokenizer of ``tokenizers`` that knows `SPECIAL_TOKENS`, as transformers takes it."""
+    from transformers import PreTrainedTokenizerFast
+
     start, end, pad = SPECIAL_TOKENS
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,

@@ -73,9 +73,11 @@ class Groups:
 
     def reward(self, sample: Sample) -> Reward:
         """Judge one response by its group's arm; it costs one call."""
+        # Comparing a formula may take seconds, for which nobody else has to wait.
+        member = Member(sample.response, self._gold(sample))
         with self.desk.one_commit():
             try:
-                group, number = self._join(sample)
+                group, number = self._join(sample, member)
             except Refused as refused:
                 if isinstance(refused.__cause__, AllArmsResting):
                     return Reward(0.0, math.nan)
@@ -84,7 +86,7 @@ class Groups:
                 reward = self._judge(group, number)
             finally:
                 with self._lock:
-                    group.members[number].answered = True
+                    member.answered = True
                     is_done = group.is_done
             if is_done:
                 self._end(group)
@@ -92,8 +94,8 @@ class Groups:
 
     # opening and closing --------------------------------------------------------------------------
 
-    def _join(self, sample: Sample) -> tuple[Group, int]:
-        """The sample's group, and its number in it."""
+    def _join(self, sample: Sample, member: Member) -> tuple[Group, int]:
+        """The sample's group, and the member's number in it."""
         self._expire()
         key = sample.group or prompt_id(sample.prompt)
         with self._lock:
@@ -101,7 +103,7 @@ class Groups:
             if group is None:
                 group = self._opened(key, sample)
                 self._open[key] = group
-            number = group.join(Member(sample.response, self._gold(sample)))
+            number = group.join(member)
             if group.closed:
                 del self._open[key]
         return group, number

@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reward_router.config import Config
 from reward_router.errors import InputError, RewardRouterError, RunError
-from reward_router.server.ray.models import Held, ManyModels, OneModel
+from reward_router.server.ray.models import Held, ManyModels, OneModel, handle_of
 from reward_router.server.ray.places import Group
 from reward_router.server.ray.router import Router
 from reward_router.server.run import Place
@@ -93,10 +93,7 @@ def deploy(config: Config, groups: Sequence[Group]) -> Deployments:
         place = _run(config, SHARED, bound)
         deployments |= {group.name: place for group in shared}
     for group in groups:
-        app, deployment = deployments[group.name]
-        handle = serve.get_deployment_handle(deployment, app)
-        if not group.own:
-            handle = handle.options(multiplexed_model_id=group.name)
+        handle = handle_of(group, deployments[group.name])
         why = handle.unready.remote(group.name).result()
         if why:
             named = ", ".join(repr(spec.name) for spec in group.specs)

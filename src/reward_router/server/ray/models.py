@@ -21,6 +21,7 @@ from reward_router.rewards.configured import arm_pool
 from reward_router.rewards.request import ArmRequest, ScoreResult, exception_in_line
 from reward_router.rewards.spec import ArmSpec
 from reward_router.server.build import Turns
+from reward_router.server.ray.places import Group
 
 PAUSE = 0.2
 """Seconds before a request whose replica died is sent again."""
@@ -112,6 +113,15 @@ class ManyModels:
             ask = ArmRequest.of(prompts, responses)
             return ask.failed(arm, "failed", exception_in_line(error), 0.0, seconds)
         return await asyncio.to_thread(arms.score, arm, prompts, responses)
+
+
+def handle_of(group: Group, place: tuple[str, str]) -> Any:
+    """By which the group's arms are asked, in the (application, deployment) that holds them."""
+    app, deployment = place
+    handle = serve.get_deployment_handle(deployment, app)
+    if group.own:
+        return handle
+    return handle.options(multiplexed_model_id=group.name)
 
 
 class Elsewhere:

@@ -9,14 +9,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from ray import serve
-
 from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError, RewardRouterError
 from reward_router.rewards.configured import arm_pool
 from reward_router.server.build import Turns, build
-from reward_router.server.ray.models import Elsewhere
+from reward_router.server.ray.models import Elsewhere, handle_of
 from reward_router.server.ray.places import Group, here
 from reward_router.server.run import Place, groups_of
 from reward_router.strict_json import dumps
@@ -102,10 +100,7 @@ class Router:
         config = self.config
         handles = {}
         for group in self.groups:
-            app, deployment = self.deployments[group.name]
-            handle = serve.get_deployment_handle(deployment, app)
-            if not group.own:
-                handle = handle.options(multiplexed_model_id=group.name)
+            handle = handle_of(group, self.deployments[group.name])
             for spec in group.specs:
                 handles[spec.name] = handle
         specs = here(config, self.groups)

@@ -4,6 +4,7 @@ Tested are what it leaves behind, resuming, ablations, and bad input in one line
 """
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,33 @@ def test_scoring_goes_on_after_a_kill_and_never_asks_twice(tmp_path: Path) -> No
     again, _ = score_pairs(pairs, specs, pool, QUIET, store)
     assert sound.asked == 58
     np.testing.assert_array_equal(again["mine"], scores["mine"])
+
+
+def test_arms_of_one_model_are_asked_about_the_same_pairs_in_turn(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Told(Counting):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def score(self, prompts: Any, responses: Any) -> Any:
+            asked.append(self.name)
+            return super().score(prompts, responses)
+
+    pairs, _ = load_pairs([PairSource(source=str(written(tmp_path / "p.jsonl", rows(40))))])
+    step = {"metric": "faithfulness_step"}
+    own = {"path": "json:dumps"}
+    specs = [
+        ArmSpec("first", "roscoe", options=step),
+        ArmSpec("second", "roscoe", options={**step, "batch_size": 2}),
+        ArmSpec("other", "python", options=own),
+    ]
+    pool = RewardPool({}, models={spec.name: Told(spec.name) for spec in specs})
+    score_pairs(pairs, specs, pool, QUIET, tmp_path / "scores")
+    turns = [arm for arm, _ in itertools.groupby(asked)]
+    # Three requests of at most 16 pairs; an arm of another model comes afterwards.
+    assert turns == [*["first", "second"] * 3, "other"]
 
 
 def test_a_score_is_kept_by_content_not_by_id(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from reward_router.kinds import ARMS
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.kinds.roscoe import ELSEWHERE, METRICS, Roscoe
 from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.roscoe import vectors
 from reward_router.rewards.roscoe.steps import steps_of
 from reward_router.rewards.spec import ArmSpec, check_spec
 
@@ -202,6 +203,38 @@ def test_texts_are_encoded_in_one_pass_and_once_for_all_arms() -> None:
     before = len(encoder.asked)
     Roscoe(encoder, metric="repetition_step").score([SOURCE], [[CHAIN]])
     assert len(encoder.asked) == before
+
+
+@pytest.mark.parametrize("room", [0, 3_000, 10**6])
+def test_sharing_vectors_changes_no_score(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "SENTENCE_BYTES", room)
+    monkeypatch.setattr(vectors, "TOKEN_BYTES", room)
+    shared = Words()
+    for text in (CHAIN, "a b\nccc d\na bb", CHAIN):
+        for metric in ALONE:
+            [alone] = score(metric, SOURCE, text)
+            arm = Roscoe(shared, metric=metric)
+            assert arm.score([SOURCE], [[text]])[0].tolist() == [alone]
+
+
+def test_tokens_are_encoded_once_for_all_arms() -> None:
+    encoder = Words()
+    for metric in ("faithfulness_token", "repetition_token", "faithfulness_step", "coherence"):
+        Roscoe(encoder, metric=metric).score([SOURCE], [[CHAIN]])
+    assert sorted(encoder.asked) == sorted({*steps_of(CHAIN), *steps_of(SOURCE)})
+
+
+def test_what_is_kept_stays_within_its_memory() -> None:
+    kept = vectors.Kept(limit=100)
+    rows = {name: np.zeros(4) for name in "abcd"}  # 32 bytes each
+    kept.keep({name: rows[name] for name in "abc"})
+    assert list(kept.known("abc")) == ["a", "b", "c"]
+    assert list(kept.known("a")) == ["a"]
+    kept.keep({"d": rows["d"], "a": rows["a"]})
+    # b was used longest ago.
+    assert list(kept.known("abcd")) == ["a", "c", "d"]
+    kept.keep({"large": np.zeros(100)})
+    assert not kept.known(["a", "c", "d", "large"])
 
 
 @pytest.mark.parametrize(

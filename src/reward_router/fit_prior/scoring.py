@@ -29,7 +29,8 @@ from reward_router.rundir import write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
-CHUNK = 16  # pairs between two writes
+CHUNK = 16
+"""Pairs of a request, and between two writes."""
 
 
 def score_pairs(
@@ -41,25 +42,30 @@ def score_pairs(
 ) -> tuple[dict[str, Float], dict[str, str]]:
     """Scores (P, 2) of chosen and rejected by arm, and the errors of arms that failed.
 
-    NaN where an arm abstained. Arms of one model follow each other, so that each model is loaded
-    once. What is in the cache ``folder`` is not scored again; what an arm failed on is NaN and not
-    kept. InputError where fewer than two arms scored anything.
+    NaN where an arm abstained. Arms of one model are asked together, so that each model is loaded
+    once and computes a text once for all of them. What is in the cache ``folder`` is not scored
+    again; what an arm failed on is NaN and not kept. InputError where fewer than two arms scored
+    anything.
     """
     by_name = {spec.name: spec for spec in specs}
     scores_folder = folder or cache_dir() / "scores"
     scores: dict[str, Float] = {}
     failed: dict[str, str] = {}
     with bar(console, TextColumn("{task.description}", markup=False)) as progress:
-        for arm in pool.order(by_name):
-            spec = by_name[arm]
-            store = ScoreStore(scores_folder / f"{fingerprint(spec)}.jsonl")
-            task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
-            has_weights = source_of(spec) is not None
-            error = _fill(store, pairs, arm, pool, partial(_show, progress, task), has_weights)
-            if error:
-                failed[arm] = error
-            rows = [store.pair(pair) for pair in pairs]
-            scores[arm] = np.array(rows, dtype=np.float64).reshape(-1, 2)
+        for together in _on_one_model([by_name[arm] for arm in pool.order(by_name)]):
+            scorings = []
+            for spec in together:
+                store = ScoreStore(scores_folder / f"{fingerprint(spec)}.jsonl")
+                task = progress.add_task(visible(f"scoring {spec.name}"), total=len(pairs))
+                scorings.append(_Scoring(spec, store, pool, partial(_show, progress, task)))
+            _in_turn(scorings, pairs)
+            for scoring in scorings:
+                arm = scoring.spec.name
+                rows = [scoring.store.pair(pair) for pair in pairs]
+                scores[arm] = np.array(rows, dtype=np.float64).reshape(-1, 2)
+                error = scoring.failure(len(pairs))
+                if error:
+                    failed[arm] = error
 
     # An arm teaches only where it scored both responses of some pair.
     useful = []
@@ -74,43 +80,84 @@ def score_pairs(
     return {arm: scores[arm] for arm in by_name}, failed
 
 
-def _fill(
-    store: "ScoreStore",
-    pairs: Sequence[SourcedPair],
-    arm: str,
-    pool: RewardPool,
-    done: Callable[[int], None],
-    has_weights: bool = False,
-) -> str:
-    """Score what the store has not; '' or why the arm failed.
+def _on_one_model(specs: Sequence[ArmSpec]) -> list[list[ArmSpec]]:
+    """Neighbours that load the same model, together; an arm that loads none is alone."""
+    groups: list[list[ArmSpec]] = []
+    for spec in specs:
+        source = source_of(spec)
+        if groups and source is not None and source == source_of(groups[-1][0]):
+            groups[-1].append(spec)
+        else:
+            groups.append([spec])
+    return groups
 
-    An arm is not asked further after a request that failed as a whole. Rows that it failed on are
-    not kept: they are asked again next time. InputError where its checkpoint cannot be used.
+
+def _in_turn(scorings: Sequence["_Scoring"], pairs: Sequence[SourcedPair]) -> None:
+    """Every arm is asked about a few pairs before any is about the next.
+
+    What their model computed of the texts is still at hand then.
     """
-    todo = [pair for pair in pairs if not store.has(pair)]
-    kept = len(pairs) - len(todo)
-    lost: Counter[str] = Counter()
-    done(kept)
-    for start in range(0, len(todo), CHUNK):
-        chunk = todo[start : start + CHUNK]
-        prompts = [pair.prompt for pair in chunk]
-        responses = [[pair.chosen, pair.rejected] for pair in chunk]
-        result = pool.score(arm, prompts, responses)
-        if result.refused and has_weights:
+    for start in range(0, len(pairs), CHUNK):
+        for scoring in scorings:
+            scoring.take(pairs[start : start + CHUNK])
+
+
+class _Scoring:
+    """One arm on its way through the pairs: what its store lacks is asked, and kept at once."""
+
+    def __init__(
+        self,
+        spec: ArmSpec,
+        store: "ScoreStore",
+        pool: RewardPool,
+        show: Callable[[int], None],
+    ) -> None:
+        self.spec = spec
+        self.store = store
+        self._pool = pool
+        self._show = show
+        self._passed = 0
+        self._lost: Counter[str] = Counter()
+        self._error = ""
+
+    def take(self, chunk: Sequence[SourcedPair]) -> None:
+        """Score what the store has not, unless the arm failed before.
+
+        An arm is not asked further after a request that failed as a whole. Rows that it failed on
+        are not kept: they are asked again next time. InputError where its checkpoint cannot be
+        used.
+        """
+        if self._error:
+            return
+        todo = [pair for pair in chunk if not self.store.has(pair)]
+        if todo:
+            self._ask(todo)
+        if not self._error:
+            self._passed += len(chunk)
+            self._show(self._passed)
+
+    def _ask(self, todo: Sequence[SourcedPair]) -> None:
+        arm = self.spec.name
+        prompts = [pair.prompt for pair in todo]
+        responses = [[pair.chosen, pair.rejected] for pair in todo]
+        result = self._pool.score(arm, prompts, responses)
+        if result.refused and source_of(self.spec) is not None:
             raise InputError(f"arm {arm!r}: {result.error}")
         if not result.ok:
-            return result.error or result.status
+            self._error = result.error or result.status
+            return
 
-        # Kept chunk by chunk: what was scored is not lost when a later request fails.
-        rows = zip(chunk, result.scores_BN.tolist(), strict=True)
-        store.add(row for b, row in enumerate(rows) if b not in result.row_errors)
-        lost.update(result.row_errors.values())
-        done(kept + start + len(chunk))
+        # Kept request by request: what was scored is not lost when a later one fails.
+        rows = zip(todo, result.scores_BN.tolist(), strict=True)
+        self.store.add(row for b, row in enumerate(rows) if b not in result.row_errors)
+        self._lost.update(result.row_errors.values())
 
-    if lost:
-        reason, _ = lost.most_common(1)[0]
-        return f"{lost.total()} of {len(pairs)} rows, e.g. {reason}"
-    return ""
+    def failure(self, total: int) -> str:
+        """Why the arm failed, on some rows or altogether; '' where it did not."""
+        if self._error or not self._lost:
+            return self._error
+        reason, _ = self._lost.most_common(1)[0]
+        return f"{self._lost.total()} of {total} rows, e.g. {reason}"
 
 
 class ScoreStore:

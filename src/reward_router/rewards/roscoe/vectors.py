@@ -1,6 +1,7 @@
 """Vectors of sentences and tokens under a frozen encoder.
 
-Several arms on one encoder share what it computed: the vectors of the last `KEPT` texts.
+Arms on one encoder share what it computed: the vectors of the texts that were used last, as many as
+fit a fixed memory.
 """
 
 from collections import OrderedDict
@@ -12,9 +13,47 @@ import numpy as np
 
 from reward_router.types import Float
 
-KEPT = 20_000
-"""Texts whose vectors an encoder keeps: 61 MB for MiniLM."""
-_kept: "WeakKeyDictionary[Any, OrderedDict[str, Float]]" = WeakKeyDictionary()
+SENTENCE_BYTES = 128 * 2**20
+"""Memory for vectors of sentences: 43,000 texts under MiniLM."""
+TOKEN_BYTES = 128 * 2**20
+"""Memory for vectors of tokens: 43,000 tokens, some 2,000 sentences.
+
+What one request needs, and not more: tokens are dozens of times as many as sentences.
+"""
+
+
+class Kept:
+    """Arrays by text; those used longest ago go once all together pass a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        """Nothing is kept yet."""
+        self.limit = limit
+        self._arrays: OrderedDict[str, Float] = OrderedDict()
+        self._bytes = 0
+
+    def known(self, texts: Iterable[str]) -> dict[str, Float]:
+        """Those of these texts that are kept; they count as used now."""
+        found = {}
+        for text in texts:
+            array = self._arrays.get(text)
+            if array is not None:
+                self._arrays.move_to_end(text)
+                found[text] = array
+        return found
+
+    def keep(self, arrays: dict[str, Float]) -> None:
+        """Keep these, and drop the oldest where there is no room."""
+        for text, array in arrays.items():
+            before = self._arrays.pop(text, None)
+            self._bytes += array.nbytes - (0 if before is None else before.nbytes)
+            self._arrays[text] = array
+        while self._bytes > self.limit:
+            _, dropped = self._arrays.popitem(last=False)
+            self._bytes -= dropped.nbytes
+
+
+_sentences: "WeakKeyDictionary[Any, Kept]" = WeakKeyDictionary()
+_tokens: "WeakKeyDictionary[Any, Kept]" = WeakKeyDictionary()
 
 
 class Vectors:
@@ -29,13 +68,14 @@ class Vectors:
         """Nothing is computed yet."""
         self.encoder = encoder
         self.batch_size = batch_size
-        self._known = _kept.setdefault(encoder, OrderedDict())
+        self._sentences = _sentences.setdefault(encoder, Kept(SENTENCE_BYTES))
+        self._tokens = _tokens.setdefault(encoder, Kept(TOKEN_BYTES))
 
     def sentences(self, texts: Iterable[str]) -> dict[str, Float]:
         """(E,) unit vector by text; each distinct text is encoded once, all of them in one pass."""
         distinct = list(dict.fromkeys(texts))
-        missing = [text for text in distinct if text not in self._known]
-        vectors = {text: self._known[text] for text in distinct if text in self._known}
+        vectors = self._sentences.known(distinct)
+        missing = [text for text in distinct if text not in vectors]
         if missing:
             rows_XE = self.encoder.encode(
                 missing,
@@ -43,37 +83,39 @@ class Vectors:
                 convert_to_numpy=True,
                 show_progress_bar=False,
             )
-            vectors |= dict(zip(missing, unit(np.asarray(rows_XE, np.float64)), strict=True))
-        self._keep(vectors)
+            new = dict(zip(missing, unit(np.asarray(rows_XE, np.float64)), strict=True))
+            self._sentences.keep(new)
+            vectors |= new
         return vectors
 
     def tokens(self, texts: Iterable[str]) -> dict[str, Float]:
         """(M, E) unit vectors of a text's M tokens, without the marks at its ends.
 
-        The vectors of the whole texts are kept along the way. Those of tokens are not: they are
-        dozens of times as many.
+        The vectors of the whole texts are kept along the way.
         """
         distinct = list(dict.fromkeys(texts))
+        tokens = self._tokens.known(distinct)
+        missing = [text for text in distinct if text not in tokens]
+        if missing:
+            new = self._encoded_tokens(missing)
+            self._tokens.keep(new)
+            tokens |= new
+        return tokens
+
+    def _encoded_tokens(self, texts: list[str]) -> dict[str, Float]:
         encoded = self.encoder.encode(
-            distinct, batch_size=self.batch_size, output_value=None, show_progress_bar=False
+            texts, batch_size=self.batch_size, output_value=None, show_progress_bar=False
         )
         tokens: dict[str, Float] = {}
         sentences: dict[str, Float] = {}
-        for text, one in zip(distinct, encoded, strict=True):
+        for text, one in zip(texts, encoded, strict=True):
             token_ME = np.asarray(one["token_embeddings"], np.float64)
             # The first and the last stand for [CLS] and [SEP], as ROSCOE's code has it.
             tokens[text] = unit(token_ME[1:-1])
             sentence_E = np.asarray(one["sentence_embedding"], np.float64)
             sentences[text] = unit(sentence_E[None])[0]
-        self._keep(sentences)
+        self._sentences.keep(sentences)
         return tokens
-
-    def _keep(self, vectors: dict[str, Float]) -> None:
-        for text, vector_E in vectors.items():
-            self._known[text] = vector_E
-            self._known.move_to_end(text)
-        while len(self._known) > KEPT:
-            self._known.popitem(last=False)
 
 
 def unit(rows_XE: Float) -> Float:

@@ -97,6 +97,26 @@ def test_metrics_are_arms_beside_reward_models(
     assert again["rows"] == result["rows"]
 
 
+def test_some_pairs_are_drawn_and_said(texts: Path) -> None:
+    make = EXPERIMENTS["metrics"].make
+    few = Request(scores=(str(texts),), settings=("pairs=30",))
+    assert "Drawn at random: 30 of the 80 pairs." in make(few).notes
+    # The same ones again; as many as there are is all of them.
+    assert make(few).identity == make(few).identity
+    every = make(Request(scores=(str(texts),)))
+    assert make(Request(scores=(str(texts),), settings=("pairs=80",))).identity == every.identity
+    rows = metric_arms.drawn_rows(80, 30)
+    assert len(set(rows.tolist())) == 30
+    assert (np.diff(rows) > 0).all()
+
+
+@pytest.mark.parametrize("setting", ["pairs=3", "pairs=many", "rows=30", "pairs=-30"])
+def test_a_setting_that_cannot_be_right_is_one_line(texts: Path, setting: str) -> None:
+    with pytest.raises(InputError, match="takes pairs=N alone") as error:
+        EXPERIMENTS["metrics"].make(Request(scores=(str(texts),), settings=(setting,)))
+    assert setting in str(error.value)
+
+
 def test_an_arm_that_cannot_be_asked_is_named_and_asked_once(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from reward_router.chat import Unreadable
 from reward_router.errors import InputError
+from reward_router.experiments.kind import Request
 from reward_router.fit_prior.pairs import SourcedPair
 from reward_router.fit_prior.scoring import score_pairs
+from reward_router.keyed import rng
 from reward_router.reading import Broken
 from reward_router.replay import importers, reading
 from reward_router.replay.columns import collect
@@ -21,9 +23,13 @@ from reward_router.replay.fields import recorded
 from reward_router.replay.records import Records
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
+from reward_router.types import Int
 
 READ = 64
 """Tokens of a response that perplexity reads here: all of them would take an hour of one core."""
+
+BATCH = 16
+"""Sentences encoded together: on one core twice as fast as 64, which do not fit its cache."""
 
 METRICS: Mapping[str, Mapping[str, object]] = {
     # First, because sentences are encoded on the way to their tokens: the others find them.
@@ -38,6 +44,8 @@ METRICS: Mapping[str, Mapping[str, object]] = {
 }
 """LASER's eight, by its names. Without references the source stands for the reference chain."""
 
+FEWEST = 20
+"""Pairs under which nothing could be learned."""
 NEVER = "(?!)"
 """A pattern that nothing matches: with noise of 1 a metric of it is a number drawn anew."""
 IRRELEVANT: Mapping[str, Mapping[str, object]] = {
@@ -61,6 +69,8 @@ def specs() -> list[ArmSpec]:
     arms = []
     for name, written in {**METRICS, **IRRELEVANT}.items():
         options = {key: value for key, value in written.items() if key != "kind"}
+        if written["kind"] == "roscoe":
+            options["batch_size"] = BATCH
         arms.append(ArmSpec(name, str(written["kind"]), options=options))
     return arms
 
@@ -87,6 +97,25 @@ def with_texts(file: str) -> tuple[Records, int]:
             "response_b"
         )
     return collect(name, kept), left_out
+
+
+def most_pairs(request: Request) -> int | None:
+    """How many pairs ``--set pairs=N`` asks for; None: all. InputError for anything else."""
+    if not request.settings:
+        return None
+    text = request.settings[-1].removeprefix("pairs=")
+    known = all(setting.startswith("pairs=") for setting in request.settings)
+    if not known or not text.isdecimal() or int(text) < FEWEST:
+        raise InputError(
+            f"--set {' '.join(request.settings)}: metrics on recorded pairs takes pairs=N alone, "
+            f"how many are drawn, N a whole number from {FEWEST}"
+        )
+    return int(text)
+
+
+def drawn_rows(n_rows: int, count: int) -> Int:
+    """(count,) rows drawn without replacement, in the file's order; always the same ones."""
+    return np.sort(rng(0, "order", 0, "metrics").permutation(n_rows)[:count])
 
 
 def _has_texts(row: object) -> bool:

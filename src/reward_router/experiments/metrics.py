@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
@@ -86,8 +87,12 @@ def plan(request: Request) -> Plan:
         return trained_plan(request)
     if importlib.util.find_spec("torch") is None:
         raise InputError("metrics computes metrics: it needs pip install 'reward-router[train]'")
-    file = scores_file(request, "metrics", "merged_4rm")
+    most = metric_arms.most_pairs(request)
+    file = scores_file(replace(request, settings=()), "metrics", "merged_4rm")
     records, without_texts = metric_arms.with_texts(file)
+    n_recorded = len(records)
+    if most is not None and most < n_recorded:
+        records = records.take(metric_arms.drawn_rows(n_recorded, most))
     recorded = Recording(file, records.select())
     pool = Pool(recorded)
     jobs: list[Job] = []
@@ -102,6 +107,8 @@ def plan(request: Request) -> Plan:
     said = notes(recorded.records)
     if without_texts:
         said.append(f"Left out: {without_texts:,} rows whose texts are not recorded.")
+    if len(records) < n_recorded:
+        said.append(f"Drawn at random: {len(records):,} of the {n_recorded:,} pairs.")
     named = ", ".join(metric_arms.IRRELEVANT)
     said.append(f"Of no use, in the order in which they are added: {named}.")
     return Plan(
@@ -230,7 +237,7 @@ KIND = ExperimentKind(
         "Number of seeds, and intervals: the paper reports neither.",
     ),
     cost={
-        "laptop": "more than 25 minutes on a shared core: 573 pairs are scored once and kept",
+        "laptop": "COST",
         "gpu": "25 runs of LASER a seed, on three data sets",
     },
 )

@@ -27,7 +27,10 @@ NEEDS_FILE = {"common_sense"}
 
 
 class Words:
-    """A vector for every word, the sum of them for a text; counts what it is asked to encode."""
+    """A vector for every word, the sum of them for a text; counts what it is asked to encode.
+
+    Shorter texts are padded to the longest one, as an encoder's are.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -42,8 +45,16 @@ class Words:
         sums = [np.sum(rows[1:-1], axis=0) for rows in tokens]
         if "output_value" not in options:
             return np.array(sums)
-        pairs = zip(tokens, sums, strict=True)
-        return [{"token_embeddings": np.array(t), "sentence_embedding": s} for t, s in pairs]
+        longest = max(len(rows) for rows in tokens)
+        encoded = []
+        for rows, total in zip(tokens, sums, strict=True):
+            padding = longest - len(rows)
+            # What stands in the place of padding is anything but zero.
+            padded = np.array([*rows, *np.full((padding, 16), 7.0)])
+            mask = np.array([1] * len(rows) + [0] * padding)
+            one = {"token_embeddings": padded, "attention_mask": mask, "sentence_embedding": total}
+            encoded.append(one)
+        return encoded
 
 
 def score(metric: str, source: str, *responses: str, **options: Any) -> list[float]:

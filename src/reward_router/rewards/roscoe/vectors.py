@@ -109,7 +109,10 @@ class Vectors:
         tokens: dict[str, Float] = {}
         sentences: dict[str, Float] = {}
         for text, one in zip(texts, encoded, strict=True):
-            token_ME = np.asarray(one["token_embeddings"], np.float64)
+            padded_LE = np.asarray(one["token_embeddings"], np.float64)
+            # Behind the text's own tokens come as many as the longest text of the batch has.
+            is_own_L = np.asarray(one["attention_mask"], bool)
+            token_ME = padded_LE[is_own_L]
             # The first and the last stand for [CLS] and [SEP], as ROSCOE's code has it.
             tokens[text] = unit(token_ME[1:-1])
             sentence_E = np.asarray(one["sentence_embedding"], np.float64)

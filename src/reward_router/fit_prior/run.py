@@ -85,14 +85,15 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     fitted = _fitted(config, recorded, role, out, console)
     # An abstention pays 1/2 here, as in replay.
     payoff_PK = np.where(recorded.abstained_PK, 0.5, payoff.matrix(recorded.records, config.seed))
-    dev = np.flatnonzero(role.dev_P)
+    learned = np.flatnonzero(role.train_P | role.dev_P)
     calibration = calibrate_apart(
-        fitted.h_PD[dev],
+        fitted.h_PD[learned],
         fitted.strengths.bt_KD,
-        payoff_PK[dev],
-        dev,
-        recorded.source_P[dev],
-        float(len(dev)),
+        payoff_PK[learned],
+        learned,
+        recorded.source_P[learned],
+        role.dev_P[learned],
+        float(role.dev_P.sum()),
     )
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(

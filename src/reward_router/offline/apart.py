@@ -1,14 +1,17 @@
 """The calibration that the product uses.
 
-It looks at how arms differ on a pair, not at how hard the pair is, and one context counts once.
+It looks at how arms differ on a pair, not at how hard the pair is, and one context counts once. The
+scale of the strengths comes from the dev rows alone, for on the rows they were learned on strengths
+look too good. How good each arm is overall comes from all learned rows: a mean of many rows hardly
+overfits, and the mean of the dev rows alone, a fifth of them, is mostly luck where arms are many.
 """
 
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from reward_router.offline.calibrate import Calibration, calibrate, level_of
+from reward_router.offline.calibrate import Calibration, calibrate, level_of, shrunk
 from reward_router.types import Float, Int
 
 
@@ -18,48 +21,89 @@ def calibrate_apart(
     payoff_RK: Float,
     unit_R: Int,
     sources: ArrayLike | None,
+    dev_R: NDArray[np.bool_],
     most_worth: float,
 ) -> Calibration:
     """Scale, intercepts and precisions from payoffs less their row's mean, one row a context.
 
     Noise and level come from the payoffs as they are. A pair that is hard for every arm is no
     reason to prefer one: left in, it widens every arm's prior (K arms about their mean have
-    (K - 1) / K of their own variance, which is put back). Errors and cost are those of `calibrate`.
+    (K - 1) / K of their own variance, which is put back).
+
+    The scale s and the precision of the weights are fitted on the dev rows, where every arm's own
+    mean is free, so they say how much of an arm's *difference between contexts* strengths foretell.
+    The intercept is what makes the prior's mean over all rows the arm's own mean there: b_n =
+    mean of y_n, shrunk by its noise, less s times the mean of <h, E_n>. Errors and cost are those
+    of `calibrate`.
 
     Args:
-        h_RD: encoded rows.
+        h_RD: encoded rows, all that were learned from.
         bt_KD: strengths of the arms.
         payoff_RK: payoffs in [0, 1]; NaN where an arm has none.
         unit_R: numbers the contexts: rows of one context are one row, since what is peculiar to a
             prompt is not an effect of its features.
-        sources: where each row comes from.
+        sources: where each row comes from; None: all from where the prior will be used. How much
+            arms' means differ between sources sets how well the intercepts are known elsewhere.
+        dev_R: the rows that the strengths were not learned on.
         most_worth: in pairs, as in `calibrate`.
     """
-    paid_RK = ~np.isnan(payoff_RK)
     n_arms = len(bt_KD)
-    sum_R = np.where(paid_RK, payoff_RK, 0.0).sum(axis=1)
-    mean_R = sum_R / np.maximum(paid_RK.sum(axis=1), 1)
-    # How much better or worse each arm did than the arms' mean on the same row.
-    about_RK = np.where(paid_RK, payoff_RK - mean_R[:, None], 0.0)
-
-    # One row a context: the mean over all rows that share it.
-    _, first_U, unit_R = np.unique(unit_R, return_index=True, return_inverse=True)
-    sum_UK = np.zeros((len(first_U), n_arms))
-    count_UK = np.zeros((len(first_U), n_arms))
-    np.add.at(sum_UK, unit_R, about_RK)
-    np.add.at(count_UK, unit_R, paid_RK)
-    about_UK = np.where(count_UK > 0, sum_UK / np.maximum(count_UK, 1), np.nan)
-
     source_R = np.zeros(len(h_RD)) if sources is None else np.asarray(sources)
-    apart = calibrate(h_RD[first_U], bt_KD, about_UK, source_R[first_U], most_worth)
+
+    about_DK, first_D = _one_row_a_context(payoff_RK[dev_R], unit_R[dev_R])
+    h_dev_D = h_RD[dev_R]
+    source_D = source_R[dev_R]
+    apart = calibrate(h_dev_D[first_D], bt_KD, about_DK, source_D[first_D], most_worth)
     # The online router sees single payoffs, so the noise is that of payoffs as they are.
-    noise_sd = calibrate(h_RD, bt_KD, payoff_RK, source_R, most_worth).noise_sd
+    noise_sd = calibrate(h_dev_D, bt_KD, payoff_RK[dev_R], source_D, most_worth).noise_sd
+
+    about_UK, first_U = _one_row_a_context(payoff_RK, unit_R)
+    expected_UK = apart.scale * (h_RD[first_U] @ (bt_KD - bt_KD.mean(axis=0)).T)
     most = most_worth / noise_sd**2
     return replace(
         apart,
         # variance times K / (K - 1): what taking the mean of K arms off has removed
         precision=min(apart.precision * (1 - 1 / n_arms), most),
+        offset_K=_intercepts(about_UK, expected_UK),
         offset_precision=min(apart.offset_precision, most),
         noise_sd=noise_sd,
-        level=level_of(payoff_RK, source_R),
+        level=level_of(payoff_RK[dev_R], source_D),
     )
+
+
+def _one_row_a_context(payoff_RK: Float, unit_R: Int) -> tuple[Float, Int]:
+    """(U, K) how much better or worse each arm did than the arms' mean on the same row.
+
+    The mean over all rows that share a context; beside it the first row of each.
+    """
+    paid_RK = ~np.isnan(payoff_RK)
+    sum_R = np.where(paid_RK, payoff_RK, 0.0).sum(axis=1)
+    mean_R = sum_R / np.maximum(paid_RK.sum(axis=1), 1)
+    about_RK = np.where(paid_RK, payoff_RK - mean_R[:, None], 0.0)
+
+    _, first_U, unit_R = np.unique(unit_R, return_index=True, return_inverse=True)
+    shape = (len(first_U), payoff_RK.shape[1])
+    sum_UK = np.zeros(shape)
+    count_UK = np.zeros(shape)
+    np.add.at(sum_UK, unit_R, about_RK)
+    np.add.at(count_UK, unit_R, paid_RK)
+    about_UK = np.where(count_UK > 0, sum_UK / np.maximum(count_UK, 1), np.nan)
+    return about_UK, first_U
+
+
+def _intercepts(about_UK: Float, expected_UK: Float) -> Float:
+    """(K,) what makes an arm's mean forecast its mean payoff, shrunk towards the mean arm.
+
+    Zero, the mean arm, for an arm that has no payoff at all.
+    """
+    paid_UK = ~np.isnan(about_UK)
+    count_K = paid_UK.sum(axis=0)
+    paid_K = count_K > 0
+    mean_K = np.where(paid_UK, about_UK, 0.0).sum(axis=0) / np.maximum(count_K, 1)
+    squared_UK = np.where(paid_UK, (about_UK - mean_K) ** 2, 0.0)
+    noise_K = squared_UK.sum(axis=0) / np.maximum(count_K, 1) ** 2
+
+    overall_K = shrunk(mean_K, noise_K[paid_K], paid_UK)
+    by_strengths_K = np.where(paid_UK, expected_UK, 0.0).sum(axis=0) / np.maximum(count_K, 1)
+    offset_K = np.where(paid_K, overall_K - by_strengths_K, 0.0)
+    return np.asarray(offset_K - offset_K[paid_K].mean() * paid_K)

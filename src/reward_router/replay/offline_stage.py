@@ -97,16 +97,17 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     # Calibrated on payoffs of every row at once: sparse and late ones are what the run is about.
     complete = replace(split.feedback, fraction=1.0, delay=0)
     payoff_PK = complete.matrix(records, split.repeat)
-    dev_P = fit_P[dev_T]
     unit_P = (split.pairs or split.contexts).unit_P
     # The prior is worth no more contexts than those it was learned on.
     contexts = float(len(np.unique(unit_P[fit_P])))
     calibration = calibrate_apart(
-        h_PD[dev_P],
+        h_PD[fit_P],
         strengths.bt_KD,
-        payoff_PK[dev_P],
-        unit_P[dev_P],
-        records.category_P[dev_P],
+        payoff_PK[fit_P],
+        unit_P[fit_P],
+        # Folds share their categories, so arms' means do not move between them.
+        records.category_P[fit_P] if split.carried else None,
+        dev_T,
         contexts,
     )
     centred_KD = strengths.bt_KD - strengths.bt_KD.mean(axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reward_router.features import unit_rows
-from reward_router.offline.apart import calibrate_apart
+from reward_router.offline.apart import LearnedRows, calibrate_apart
 
 
 def drawn(n_arms=20, n=240, seed=0):
@@ -17,9 +17,9 @@ def drawn(n_arms=20, n=240, seed=0):
     return h, bt, payoff, np.arange(n) % 5 == 0
 
 
-def calibrated(h, bt, payoff, dev, **changed):
-    given = {"unit_R": np.arange(len(h)), "sources": None, "most_worth": float(len(h))} | changed
-    return calibrate_apart(h, bt, payoff, dev_R=dev, **given)
+def calibrated(h, bt, payoff, dev, most_worth=None, **changed):
+    given = {"unit_R": np.arange(len(h)), "dev_R": dev} | changed
+    return calibrate_apart(LearnedRows(h, payoff, **given), bt, most_worth or float(len(h)))
 
 
 def forecast(found, h, bt):

@@ -6,7 +6,7 @@ look too good. How good each arm is overall comes from all learned rows: a mean 
 overfits, and the mean of the dev rows alone, a fifth of them, is mostly luck where arms are many.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,15 +15,28 @@ from reward_router.offline.calibrate import Calibration, calibrate, level_of, sh
 from reward_router.types import Float, Int
 
 
-def calibrate_apart(
-    h_RD: Float,
-    bt_KD: Float,
-    payoff_RK: Float,
-    unit_R: Int,
-    sources: ArrayLike | None,
-    dev_R: NDArray[np.bool_],
-    most_worth: float,
-) -> Calibration:
+@dataclass(frozen=True, eq=False)
+class LearnedRows:
+    """All rows that strengths were learned from, the dev rows among them.
+
+    Args:
+        h_RD: encoded rows.
+        payoff_RK: payoffs in [0, 1]; NaN where an arm has none.
+        unit_R: numbers the contexts: rows of one context are one row, since what is peculiar to a
+            prompt is not an effect of its features.
+        dev_R: the rows that the strengths were not trained on.
+        sources: where each row comes from; None: all from where the prior will be used. How much
+            arms' means differ between sources sets how well the intercepts are known elsewhere.
+    """
+
+    h_RD: Float
+    payoff_RK: Float
+    unit_R: Int
+    dev_R: NDArray[np.bool_]
+    sources: ArrayLike | None = None
+
+
+def calibrate_apart(rows: LearnedRows, bt_KD: Float, most_worth: float) -> Calibration:
     """Scale, intercepts and precisions from payoffs less their row's mean, one row a context.
 
     Noise and level come from the payoffs as they are. A pair that is hard for every arm is no
@@ -37,29 +50,25 @@ def calibrate_apart(
     of `calibrate`.
 
     Args:
-        h_RD: encoded rows, all that were learned from.
+        rows: what was learned from.
         bt_KD: strengths of the arms.
-        payoff_RK: payoffs in [0, 1]; NaN where an arm has none.
-        unit_R: numbers the contexts: rows of one context are one row, since what is peculiar to a
-            prompt is not an effect of its features.
-        sources: where each row comes from; None: all from where the prior will be used. How much
-            arms' means differ between sources sets how well the intercepts are known elsewhere.
-        dev_R: the rows that the strengths were not learned on.
         most_worth: in pairs, as in `calibrate`.
     """
-    n_arms = len(bt_KD)
-    source_R = np.zeros(len(h_RD)) if sources is None else np.asarray(sources)
-
-    about_DK, first_D = _one_row_a_context(payoff_RK[dev_R], unit_R[dev_R])
-    h_dev_D = h_RD[dev_R]
+    dev_R = rows.dev_R
+    source_R = np.zeros(len(dev_R)) if rows.sources is None else np.asarray(rows.sources)
+    h_dev_RD = rows.h_RD[dev_R]
+    payoff_DK = rows.payoff_RK[dev_R]
     source_D = source_R[dev_R]
-    apart = calibrate(h_dev_D[first_D], bt_KD, about_DK, source_D[first_D], most_worth)
-    # The online router sees single payoffs, so the noise is that of payoffs as they are.
-    noise_sd = calibrate(h_dev_D, bt_KD, payoff_RK[dev_R], source_D, most_worth).noise_sd
 
-    about_UK, first_U = _one_row_a_context(payoff_RK, unit_R)
-    expected_UK = apart.scale * (h_RD[first_U] @ (bt_KD - bt_KD.mean(axis=0)).T)
+    about_DK, first_D = _one_row_a_context(payoff_DK, rows.unit_R[dev_R])
+    apart = calibrate(h_dev_RD[first_D], bt_KD, about_DK, source_D[first_D], most_worth)
+    # The online router sees single payoffs, so the noise is that of payoffs as they are.
+    noise_sd = calibrate(h_dev_RD, bt_KD, payoff_DK, source_D, most_worth).noise_sd
+
+    about_UK, first_U = _one_row_a_context(rows.payoff_RK, rows.unit_R)
+    expected_UK = apart.scale * (rows.h_RD[first_U] @ (bt_KD - bt_KD.mean(axis=0)).T)
     most = most_worth / noise_sd**2
+    n_arms = len(bt_KD)
     return replace(
         apart,
         # variance times K / (K - 1): what taking the mean of K arms off has removed
@@ -67,7 +76,7 @@ def calibrate_apart(
         offset_K=_intercepts(about_UK, expected_UK),
         offset_precision=min(apart.offset_precision, most),
         noise_sd=noise_sd,
-        level=level_of(payoff_RK[dev_R], source_D),
+        level=level_of(payoff_DK, source_D),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reward_router.errors import InputError
-from reward_router.offline.apart import calibrate_apart
+from reward_router.offline.apart import LearnedRows, calibrate_apart
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
 from reward_router.routers import LinearThompson
@@ -100,16 +100,15 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     unit_P = (split.pairs or split.contexts).unit_P
     # The prior is worth no more contexts than those it was learned on.
     contexts = float(len(np.unique(unit_P[fit_P])))
-    calibration = calibrate_apart(
-        h_PD[fit_P],
-        strengths.bt_KD,
-        payoff_PK[fit_P],
-        unit_P[fit_P],
+    rows = LearnedRows(
+        h_RD=h_PD[fit_P],
+        payoff_RK=payoff_PK[fit_P],
+        unit_R=unit_P[fit_P],
+        dev_R=dev_T,
         # Folds share their categories, so arms' means do not move between them.
-        records.category_P[fit_P] if split.carried else None,
-        dev_T,
-        contexts,
+        sources=records.category_P[fit_P] if split.carried else None,
     )
+    calibration = calibrate_apart(rows, strengths.bt_KD, contexts)
     centred_KD = strengths.bt_KD - strengths.bt_KD.mean(axis=0)
     return Fitted(
         h_PD=h_PD,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.errors import InputError
 from reward_router.offline.apart import LearnedRows, calibrate_apart
@@ -16,9 +17,10 @@ from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
 from reward_router.routers import LinearThompson
 from reward_router.routers.trusted import NARROW, NO_PRIOR, TRUST, trusted
-from reward_router.types import Float, Router
+from reward_router.types import Float, Int, Router
 
 DEV = 0.2  # of the training prompts
+DRAWS = 20  # of a dev split, before a file is one on which nothing can be learned
 _LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing else does
 
 
@@ -75,14 +77,14 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
 
 
 def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
-    from reward_router.offline.strengths import dev_rows, fit_strengths, right_of
+    from reward_router.offline.strengths import fit_strengths, right_of
 
     records = split.records
     fit_P = split.fit_P
     features_PF = split.pair_features_PF
     right_TK = right_of(records.margins_PK[fit_P], records.label_P[fit_P])
     group_T = records.group_P[fit_P]
-    dev_T = dev_rows(group_T, DEV, split.repeat)
+    dev_T = _dev_rows(group_T, right_TK, split.repeat)
     strengths = fit_strengths(
         features_PF[fit_P],
         right_TK,
@@ -120,6 +122,23 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
         noise_sd=calibration.noise_sd,
         level=calibration.level,
     )
+
+
+def _dev_rows(group_T: Int, right_TK: Float, seed: int) -> NDArray[np.bool_]:
+    """The dev split of the training prompts: the first draw that has something on either side.
+
+    That is a row on which one arm is right and another wrong. Where arms seldom differ a draw may
+    have none, and another one has.
+    """
+    from reward_router.offline.strengths import dev_rows
+
+    tells_T = (right_TK == 1).any(axis=1) & (right_TK == 0).any(axis=1)
+    names = ["dev", *(f"dev {again}" for again in range(1, DRAWS))]
+    for name in names:
+        dev_T = dev_rows(group_T, DEV, seed, name)
+        if tells_T[dev_T].any() and tells_T[~dev_T].any():
+            return dev_T
+    return dev_rows(group_T, DEV, seed)
 
 
 def with_prior(

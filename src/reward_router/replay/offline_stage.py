@@ -20,6 +20,13 @@ from reward_router.routers.trusted import NARROW, NO_PRIOR, TRUST, trusted
 from reward_router.types import Float, Int, Router
 
 DEV = 0.2  # of the training prompts
+WORTH = 1000.0
+"""Payoffs that a prior is worth at least, as the informed part of the mixture.
+
+A dev split is too small to say how far strengths may be off: on one file it said 1 pair in some
+folds and 243 in others. So a stream hardly moves the prior itself. What it teaches is learned by
+the two other parts, and the trust goes to them where they foresee payoffs better (docs/log.md).
+"""
 DRAWS = 20  # of a dev split, before a file is one on which nothing can be learned
 _LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing else does
 
@@ -146,6 +153,7 @@ def with_prior(
     trust: float = TRUST,
     width: float = NARROW,
     decision_margin: float | None = None,
+    worth: float = WORTH,
 ) -> Router:
     """Thompson sampling from the calibrated prior; payoffs are 0 or 1.
 
@@ -157,15 +165,18 @@ def with_prior(
         trust: weight of the calibrated prior in a mixture with the zero prior; 1: no mixture.
         width: share of a posterior's standard deviation that is sampled.
         decision_margin: expected payoff that one decision may give up; None: any.
+        worth: payoffs that the prior is worth at least; 0: as calibrated.
     """
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
     level = fitted.level
     bernoulli_sd = 0.0 if level is None else float(np.sqrt(max(level[0] * (1 - level[0]), 0.0)))
+    noise_sd = max(fitted.noise_sd, bernoulli_sd)
+    least = worth / noise_sd**2
     return trusted(
         prior_KC,
-        fitted.precision,
-        max(fitted.noise_sd, bernoulli_sd),
-        fitted.offset_precision,
+        max(fitted.precision, least),
+        noise_sd,
+        max(fitted.offset_precision, least),
         trust=trust,
         zero_precision=fitted.zero_precision,
         level=level,

@@ -128,7 +128,8 @@ def bayesian_method(  # noqa: PLR0913 - its keywords are the options of the meth
         width: share of a posterior's standard deviation that is sampled; 1 is the paper's rule.
         decision_margin: expected payoff that one decision may give up against the arm that the
             posterior thinks best; None: any.
-        worth: payoffs that the prior itself is worth at least; 0: as calibrated.
+        worth: payoffs that the prior itself is worth at least, where ``trust`` is below 1; 0: as
+            calibrated.
     """
     _check_options(without, trust, prior, width)
     checked_decision_margin(decision_margin)

@@ -165,13 +165,14 @@ def with_prior(
         trust: weight of the calibrated prior in a mixture with the zero prior; 1: no mixture.
         width: share of a posterior's standard deviation that is sampled.
         decision_margin: expected payoff that one decision may give up; None: any.
-        worth: payoffs that the prior is worth at least; 0: as calibrated.
+        worth: payoffs that the prior is worth at least; 0: as calibrated, and so where ``trust`` is
+            1, since nothing else would learn then.
     """
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
     level = fitted.level
     bernoulli_sd = 0.0 if level is None else float(np.sqrt(max(level[0] * (1 - level[0]), 0.0)))
     noise_sd = max(fitted.noise_sd, bernoulli_sd)
-    least = worth / noise_sd**2
+    least = worth / noise_sd**2 if trust < 1 else 0.0
     return trusted(
         prior_KC,
         max(fitted.precision, least),

@@ -5,6 +5,7 @@ import pytest
 
 from reward_router.features import unit_rows
 from reward_router.offline.apart import LearnedRows, calibrate_apart
+from reward_router.offline.calibrate import LEVEL_SD
 
 
 def drawn(n_arms=20, n=240, seed=0):
@@ -109,3 +110,12 @@ def test_sources_that_disagree_loosen_the_intercepts():
     near = calibrated(h, bt, moved, dev)
     far = calibrated(h, bt, moved, dev, sources=source)
     assert far.offset_precision < near.offset_precision / 4
+
+
+def test_the_level_is_known_to_its_sampling_error_on_the_same_source_and_less_well_elsewhere():
+    h, bt, payoff, dev = drawn(5, 400)
+    mean, sd = calibrated(h, bt, payoff, dev).level
+    assert mean == pytest.approx(payoff.mean())
+    assert sd == pytest.approx(payoff.mean(axis=1).std() / 20, rel=1e-9)
+    elsewhere = calibrated(h, bt, payoff, dev, sources=np.zeros(400)).level
+    assert elsewhere[1] > LEVEL_SD

@@ -42,7 +42,8 @@ class LearnedRows:
 def calibrate_apart(rows: LearnedRows, bt_KD: Float, most_worth: float) -> Calibration:
     """Scale, intercepts and precisions from payoffs less their row's mean, one row a context.
 
-    Noise and level come from the payoffs as they are. A pair that is hard for every arm is no
+    Noise and level come from the payoffs as they are; where the prior will be used on the same
+    source, the level is known to its sampling error. A pair that is hard for every arm is no
     reason to prefer one: left in, it widens every arm's prior (K arms about their mean have
     (K - 1) / K of their own variance, which is put back).
 
@@ -83,7 +84,7 @@ def calibrate_apart(rows: LearnedRows, bt_KD: Float, most_worth: float) -> Calib
         offset_K=offset_K,
         offset_precision=min(apart.offset_precision, most),
         noise_sd=noise_sd,
-        level=level_of(payoff_DK, source_D),
+        level=_level(rows) if rows.sources is None else level_of(payoff_DK, source_D),
     )
 
 
@@ -112,6 +113,23 @@ def _one_row_a_context(payoff_RK: Float, unit_R: Int) -> tuple[Float, Int]:
     sum_UK, count_UK = _summed(_about(payoff_RK), index_R)
     about_UK = np.where(count_UK > 0, sum_UK / np.maximum(count_UK, 1), np.nan)
     return about_UK, first_U
+
+
+def _level(rows: LearnedRows) -> tuple[float, float]:
+    """Mean payoff of the mean arm over all learned rows, and its standard error by contexts.
+
+    Rows without any payoff do not count.
+    """
+    paid_RK = ~np.isnan(rows.payoff_RK)
+    paid_R = paid_RK.any(axis=1)
+    mean_P = (
+        np.where(paid_RK, rows.payoff_RK, 0.0).sum(axis=1)[paid_R] / paid_RK.sum(axis=1)[paid_R]
+    )
+    level = float(mean_P.mean())
+
+    _, index_P = np.unique(rows.unit_R[paid_R], return_inverse=True)
+    gap_U = np.bincount(index_P, mean_P - level)
+    return level, float(np.sqrt((gap_U**2).sum())) / len(mean_P)
 
 
 def _standard_error(about_UK: Float, expected_UK: Float) -> float:

@@ -93,7 +93,7 @@ def _about(payoff_RK: Float) -> Float:
     paid_RK = ~np.isnan(payoff_RK)
     sum_R = np.where(paid_RK, payoff_RK, 0.0).sum(axis=1)
     mean_R = sum_R / np.maximum(paid_RK.sum(axis=1), 1)
-    return payoff_RK - mean_R[:, None]
+    return np.asarray(payoff_RK - mean_R[:, None])
 
 
 def _summed(value_RK: Float, unit_R: Int) -> tuple[Float, Float]:

@@ -56,11 +56,12 @@ class Plain:
 
     ``law``: ``learned`` (one Beta law of all arms, its mean and spread learned), ``flat`` (the law
     Beta(1, 1)), or ``mean`` (its mean learned, worth two payoffs). ``worth``: whether what trying
-    an arm is worth is added.
+    an arm is worth is added; ``spent``: for the rows that are left after ten pulls of every arm.
     """
 
-    def __init__(self, streams, draw, law="learned", width=WIDTH, worth=True):
+    def __init__(self, streams, draw, law="learned", width=WIDTH, worth=True, spent=False):
         self.draw, self.law, self.width, self.worth = draw, law, width, worth
+        self.spent = spent
         self.next, self.population = 0, None
 
     def __call__(self, total_SK3, step):
@@ -71,6 +72,8 @@ class Plain:
         score_SK = mean_SK + self.width * sd_SK * self.draw.standard_normal(mean_SK.shape)
         if self.worth:
             ahead = max(ROWS_AHEAD, step)
+            if self.spent:
+                ahead = max(ahead - pooled.LOOK_AHEAD * mean_SK.shape[1], 0)
             noise_SK = self.population.noise(mean_SK)
             score_SK += pooled.worth_of_trying(mean_SK, sd_SK, noise_SK, ahead)
         return score_SK
@@ -169,6 +172,9 @@ POLICIES = {
     "flat law, .4": partial(Plain, law="flat", width=0.4, worth=False),
     "flat law, .3, worth of trying": partial(Plain, law="flat"),
     "learned mean worth two, .4": partial(Plain, law="mean", width=0.4, worth=False),
+    "learned law, worth after trying all": partial(Plain, spent=True),
+    "flat law, .3, worth after trying all": partial(Plain, law="flat", spent=True),
+    "flat law, .4, worth after trying all": partial(Plain, law="flat", width=0.4, spent=True),
     "Thompson, Beta(1, 1)": Narrowed,
     "Thompson narrowed to .3": partial(Narrowed, width=0.3),
     "Thompson narrowed to .4": partial(Narrowed, width=0.4),

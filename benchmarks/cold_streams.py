@@ -99,6 +99,8 @@ KINDS = {
     "best of ten .6": Kind(led_by(0.6, 0.3, 0.55, 9)),
     "ten arms, graded payoffs": Kind(between(0.4, 0.7, 10), graded=8.0),
     "five arms, 4,000 rows": Kind(between(0.5, 0.8, 5), rows=4000),
+    "30 arms between .6 and .97": Kind(between(0.6, 0.97, 30)),
+    "65 arms, all strong, 1,500 rows": Kind(between(0.8, 0.97, 65), rows=1500),
 }
 
 

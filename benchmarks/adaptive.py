@@ -38,6 +38,7 @@ def main():
     parser.add_argument("files", nargs="+")
     parser.add_argument("--router", action="append")
     parser.add_argument("--orders", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first cold order")
     parser.add_argument(
         "--warm-orders",
         type=int,
@@ -50,12 +51,13 @@ def main():
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     found = {}
+    seeds = range(asked.first, asked.first + asked.orders)
     for records in load_records(asked.files, 20_000, False):
         contexts = build(records, "auto")
         found[records.name] = {}
         for name in asked.router or ROUTERS:
             with one_thread():
-                row = cold(records, contexts, name, asked.orders) if asked.orders else {}
+                row = cold(records, contexts, name, seeds) if asked.orders else {}
                 row |= warm(records, contexts, name, asked.warm_orders)
                 row |= told(records, contexts, name, asked.told_orders)
             found[records.name][name] = row
@@ -73,18 +75,18 @@ def plan_of(name, records):
     return next(p for p in methods.plan([name], records) if p.kind == "online")
 
 
-def cold(records, contexts, name, orders):
+def cold(records, contexts, name, seeds):
     plan, correct = plan_of(name, records), Feedback("correct")
     best = records.correct_PK.mean(axis=0).max()
 
     def router():
         return methods.router_of(plan.name, records.arms, contexts.width, dict(plan.options), 0)
 
-    runs = [online(records, contexts, router(), correct, seed) for seed in range(orders)]
+    runs = [online(records, contexts, router(), correct, seed) for seed in seeds]
     whole = [100 * (run.accuracy_P.mean() - best) for run in runs]
     late_rows = len(records) - -(-2 * len(records) // 3)
     late = [-100 * run.last_third[1] / late_rows for run in runs]
-    error = np.std(whole, ddof=1) / np.sqrt(orders) if orders > 1 else np.nan
+    error = np.std(whole, ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else np.nan
     return {
         "cold": float(np.mean(whole)),
         "cold_se": float(error),

@@ -189,12 +189,12 @@ POLICIES = {
 }
 
 
-def table_row(name, made, streams):
+def table_row(name, made, streams, by_row):
     """One policy over all streams: cells of a table."""
     tables = []
     for one in streams:
         draw = np.random.default_rng(1)
-        tables.append(lost(one, made(one, draw), draw))
+        tables.append(lost(one, made(one, draw), draw, by_row))
     whole = np.array([table_SP.mean() for table_SP in tables])
     # orders are drawn apart for each stream, so variances of means add up
     error = np.array([t.mean(axis=1).std(ddof=1) / np.sqrt(len(t)) for t in tables])
@@ -215,6 +215,7 @@ def main():
     parser.add_argument("files", nargs="*")
     parser.add_argument("--policy", action="append", choices=list(POLICIES))
     parser.add_argument("--orders", type=int, default=40)
+    parser.add_argument("--by-row", action="store_true", help="what arms pay on each row, not all")
     parser.add_argument("--made-up", action="store_true", help="made-up kinds, no files")
     parser.add_argument("--first", type=int, default=0, help="number of the first order")
     asked = parser.parse_args()
@@ -228,7 +229,7 @@ def main():
     print("| policy | mean | short | thirds | " + " | ".join(s.name for s in streams) + " |")
     print("|---" * (4 + len(streams)) + "|")
     for name in asked.policy or POLICIES:
-        print(table_row(name, POLICIES[name], streams), flush=True)
+        print(table_row(name, POLICIES[name], streams, asked.by_row), flush=True)
 
 
 if __name__ == "__main__":

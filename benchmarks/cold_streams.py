@@ -125,11 +125,14 @@ def made_up(name, orders, first):
     )
 
 
-def lost(streams, policy, draw):
-    """(S, rows) how far below the best arm the arm drawn is, in points."""
+def lost(streams, policy, draw, by_row=False):
+    """(S, rows) how far below the best arm the arm drawn is, in points.
+
+    By what arms are worth over the whole stream, or ``by_row`` by what they pay on that row.
+    """
     mean_SK = streams.mean_SK
     orders, n_arms = mean_SK.shape
-    best_S = mean_SK.max(axis=1)
+    best_S = mean_SK.argmax(axis=1)
     known_SK3 = np.zeros((orders, n_arms, 3))
     paid_SK3 = known_SK3.copy()
     lost_SP = np.empty(streams.ends_SP.shape)
@@ -142,11 +145,13 @@ def lost(streams, policy, draw):
         score_SK = np.where(np.isposinf(score_SK), 1e6, score_SK) + tie_SK
         arm_S = score_SK.argmax(axis=1)
         came_S = ~absent_SK[each, arm_S]
-        payoff_S = streams.payoff_at(step)[each, arm_S]
+        payoff_SK = streams.payoff_at(step)
+        payoff_S = payoff_SK[each, arm_S]
         paid_SK3[each, arm_S] += came_S[:, None] * np.stack(
             [np.ones(orders), payoff_S, payoff_S**2], axis=1
         )
-        lost_SP[:, step] = 100 * (mean_SK[each, arm_S] - best_S)
+        worth_SK = payoff_SK if by_row else mean_SK
+        lost_SP[:, step] = 100 * (worth_SK[each, arm_S] - worth_SK[each, best_S])
         done_S = streams.ends_SP[:, step]
         known_SK3[done_S] = paid_SK3[done_S]
     return lost_SP

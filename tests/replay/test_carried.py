@@ -124,14 +124,14 @@ def test_a_frozen_router_takes_the_arm_it_thinks_best(make_rows: Make, name: str
 def test_bayesian_is_frozen_on_judged_rows_like_the_others(make_rows: Make) -> None:
     """Labels of judged rows do not move its choice, and no further arm is asked for a payoff."""
     pytest.importorskip("torch")
-    test = elsewhere(make_rows, 1)
+    test = elsewhere(make_rows, 1, n_prompts=10)
     turned = [{**row, "label": "b" if row["label"] == "a" else "a"} for row in test]
 
     def judged(rows: Rows, feedback: Feedback) -> dict[str, Any]:
-        settings = replace(SETTINGS, routers=["bayesian"], seeds=1, feedback=feedback)
-        train, tested = [recorded(make_rows(), "here")], [recorded(rows, "there")]
+        settings = replace(SETTINGS, routers=["bayesian:dim=8"], seeds=1, feedback=feedback)
+        train, tested = [recorded(make_rows(30), "here")], [recorded(rows, "there")]
         found = train_test(train, tested, lambda r: r, settings, Carry())
-        return found["files"][0]["routers"]["bayesian"]
+        return found["files"][0]["routers"]["bayesian:dim=8"]
 
     correct = Feedback("correct")
     assert judged(test, correct)["share"] == judged(turned, correct)["share"]

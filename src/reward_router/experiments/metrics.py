@@ -237,7 +237,7 @@ KIND = ExperimentKind(
         "Number of seeds, and intervals: the paper reports neither.",
     ),
     cost={
-        "laptop": "1.3 s of CPU a pair of long texts, scored once and kept; then a minute",
+        "laptop": "1.3 s of CPU a pair of long texts, scored once and kept; then two minutes",
         "gpu": "25 runs of LASER a seed, on three data sets",
     },
 )

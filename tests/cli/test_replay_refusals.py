@@ -32,6 +32,8 @@ FILES: dict[str, tuple[str, list[str]]] = {
     "no label": ("".join(json.dumps({k: v for k,
                                      v in r.items() if k != "label"}) + "\n" for r in good()),
                                      ["no usable row", "line 1", "label None"]),
+    "true for a label": ("".join(json.dumps(r) + "\n" for r in with_(label=True)),
+                         ["label True does not say which response is better", "a or b"]),
     "a label of its own": ("".join(json.dumps(r) + "\n" for r in with_(label="A wins")),
                            ["'A wins'", "allowed: a, b"]),
     "one arm only": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": [1, 2]})),

@@ -109,6 +109,20 @@ def test_identical_arms_make_the_verdict_stay(records: Records) -> None:
     assert verdict["text"].startswith(f"Use {made.arms[0]} alone")
 
 
+def test_labels_that_name_the_worse_response_are_suspected(records: Records) -> None:
+    """Arms that are right by their scores are wrong by such labels, and a caution asks why."""
+    settings = ReplaySettings(routers=["majority"], features="none", seeds=1)
+
+    def cautions(named: Records) -> str:
+        without_constant = named.select(drop="constant")
+        verdict: dict[str, Any] = evaluate_methods(without_constant, settings)["verdict"]
+        return " ".join(verdict["cautions"])
+
+    turned = replace(records, label_P=-records.label_P)
+    assert "wrong more often than right" in cautions(turned)
+    assert "wrong more often" not in cautions(records)
+
+
 def test_worker_processes_change_nothing(records: Records, result: dict[str, Any]) -> None:
     many = evaluate_methods(
         records, ReplaySettings(routers=FEW, features="category", seeds=6, workers=2)

@@ -107,7 +107,7 @@ def _sides(
     if label_column is None and "label" not in row and columns is None and has_roles:
         responses = row[names["chosen"]], row[names["rejected"]]
     elif label_column is None:
-        if isinstance(row.get("label"), bool) or row.get("label") is None:
+        if row.get("label") is None:
             raise Unreadable(f"label {row.get('label')!r}, allowed: {labels.ALLOWED}")
         label_column = "label"
     first, second = (
@@ -128,6 +128,8 @@ def _sides(
 
 
 def _label(value: Any, column: str) -> labels.Side | float:
+    if isinstance(value, bool):
+        raise Unreadable(f"{column} {value} does not say which response is better; write a or b")
     try:
         return labels.read_label(value)
     except ValueError:

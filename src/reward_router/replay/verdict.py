@@ -121,8 +121,17 @@ def _tied(result: Json) -> list[str]:
 
 def _cautions(result: Json, action: str, method: str) -> list[str]:
     cautions = []
-    if result["prompts"] < 200:
+    if result["prompts"] == 1:
+        cautions.append("all rows are of one prompt: no interval can be told")
+    elif result["prompts"] < 200:
         cautions.append(f"only {result['prompts']} prompts: differences of a few points are noise")
+    wrong = [arm for arm in result["arms"] if result["routers"][arm]["ci95"][1] < 0.5]
+    if 2 * len(wrong) > len(result["arms"]):
+        cautions.append(
+            f"{len(wrong)} of {len(result['arms'])} arms are wrong more often than right: "
+            "see whether the labels name the better response, and not the other one "
+            "(of the numbers 0 and 1, 0 is response_a)"
+        )
     if action == "committee" and method.startswith("stacking"):
         cautions.append(
             "stacking can fit what is peculiar to one benchmark: "

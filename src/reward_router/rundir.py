@@ -397,8 +397,8 @@ def explained(path: Path) -> Iterator[None]:
     except _disk_errors() as error:
         why = getattr(error, "strerror", None) or error
         raise RunError(
-            f"{path} cannot be written: {why}; nothing before it is lost: make "
-            "room and use --resume"
+            f"{path} cannot be written: {why}; nothing before it is lost: make room and run the "
+            "command again (with --resume, where it has that option)"
         ) from None
 
 

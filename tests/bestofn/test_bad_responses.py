@@ -160,3 +160,15 @@ def test_files_that_do_not_go_together(
     one, two = write([GOOD], "one.jsonl"), write([GOOD], "two.jsonl")
     with pytest.raises(InputError, match="id 'a' is in"):
         bestofn(settled(), Path(one).parent / "best.jsonl", files=Files(train=one, test=two))
+
+
+def test_a_folder_is_no_file_to_write(
+    write: Callable[..., str], settled: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Said before anything is scored, for both of the files."""
+    files = Files(write([GOOD, {**GOOD, "id": "b"}]))
+    with pytest.raises(InputError, match="is a folder"):
+        bestofn(settled(), tmp_path, files=files)
+    with pytest.raises(InputError, match="is a folder"):
+        bestofn(settled(), tmp_path / "best.jsonl", files=files, json_out=tmp_path)
+    assert not (tmp_path / "best.kept").exists()

@@ -109,6 +109,19 @@ def test_identical_arms_make_the_verdict_stay(records: Records) -> None:
     assert verdict["text"].startswith(f"Use {made.arms[0]} alone")
 
 
+def test_arms_that_always_tie_leave_nothing_to_gain(records: Records) -> None:
+    """Probabilities in single precision sum to a little more than 1: that is no gain."""
+    alike = replace(records, second_PK=records.first_PK)
+    methods = ["linucb", "adaptive", "laser", "majority"]
+    result = evaluate_methods(alike, ReplaySettings(methods, features="category", seeds=2))
+    assert result["verdict"]["action"] == "arm"
+    for method in methods:
+        entry = result["routers"][method]
+        assert entry["accuracy"] == pytest.approx(0.5, abs=1e-12)
+        assert entry["vs_best_single"]["diff"] == 0
+        assert entry["vs_best_single"]["inside"]
+
+
 def test_labels_that_name_the_worse_response_are_suspected(records: Records) -> None:
     """Arms that are right by their scores are wrong by such labels, and a caution asks why."""
     settings = ReplaySettings(routers=["majority"], features="none", seeds=1)

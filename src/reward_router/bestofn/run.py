@@ -112,16 +112,19 @@ def bestofn(  # noqa: PLR0913 (the options of the command)
         )
     _check(config, files)
     folder = out.with_name(out.name.removesuffix(".jsonl") + ".kept")
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    for file in (out, json_out):
+        if file is not None and file.is_dir():
+            raise InputError(f"{file} is a folder; name a file in it")
+    # Made now, so that a place which cannot be written is said before anything is scored.
+    for place in (folder, *([json_out.parent] if json_out else [])):
+        with explained(place):
+            place.mkdir(parents=True, exist_ok=True)
     with bar(console, TextColumn("{task.description}", style="bold", markup=False)) as progress:
         work = _Work(config, folder, console, progress, progress.add_task("reading", total=None))
         work.load(files, run, limit)
         result, chosen = work.go(seeds, compared)
     write_atomically(out, "".join(line + "\n" for line in lines(chosen, work.chosen_for)))
     if json_out is not None:
-        with explained(json_out):
-            json_out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(json_out, dumps(result, indent=2) + "\n")
     _tell(result, out, console)
     return result

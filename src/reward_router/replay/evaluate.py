@@ -42,6 +42,7 @@ Done = tuple[str, Run] | dict[str, MethodScores]
 POOL_ROWS = 100_000  # a longer file is not copied to worker processes
 POOL_JOBS = 12  # fewer jobs are done before a worker process has started
 _REPEATS = 3
+_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -352,8 +353,11 @@ def _over_time(runs: Sequence[Run]) -> Json:
 
 
 def _difference(point: float, own_R: Float, other: tuple[float, Float]) -> Json:
-    low, high = percentile_interval(own_R - other[1])
-    return {"diff": point - other[0], "ci95": (low, high), "inside": bool(low <= 0 <= high)}
+    # Sums in another order differ in the last bits, which is no difference.
+    difference_R = np.round(own_R - other[1], _DIGITS)
+    low, high = percentile_interval(difference_R)
+    difference = round(point - other[0], _DIGITS)
+    return {"diff": difference, "ci95": (low, high), "inside": bool(low <= 0 <= high)}
 
 
 def _missing(records: Records) -> dict[str, float]:

@@ -212,6 +212,11 @@ def test_too_few_prompts_and_a_folder_of_something_else(tmp_path: Path) -> None:
         fit_arm([few], tmp_path, {}, encoder="tiny", console=QUIET)
     with pytest.raises(InputError, match="holds something else"):
         fit_arm([few], Path(few), {}, encoder="tiny", console=QUIET)
+    left_over = tmp_path / "killed"
+    left_over.mkdir()
+    (left_over / "heads.safetensors.partial").write_bytes(b"half")
+    with pytest.raises(InputError, match="at least 10"):  # and not: something else
+        fit_arm([few], left_over, {"kind": ["polite"]}, encoder="tiny", console=QUIET)
     (tmp_path / "none.jsonl").write_text('{"prompt": "x", "chosen": "same", "rejected": "same"}\n')
     with pytest.raises(InputError, match="identical responses"):
         fit_arm([str(tmp_path / "none.jsonl")], tmp_path / "out", {}, encoder="tiny", console=QUIET)

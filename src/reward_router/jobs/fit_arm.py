@@ -75,9 +75,12 @@ def fit_arm(
     of the first source. InputError: no pairs, an unknown category, fewer than ten prompts a head,
     an ``out`` that holds something else.
     """
-    if out.exists() and (
-        not out.is_dir() or any(p.name not in (TENSORS, ABOUT, "CARD.md") for p in out.iterdir())
-    ):
+    # What a killed command left behind may be written over.
+    ours = (TENSORS, ABOUT, "CARD.md")
+    is_free = not out.exists() or (
+        out.is_dir() and all(p.name.removesuffix(".partial") in ours for p in out.iterdir())
+    )
+    if not is_free:
         raise InputError(f"--out {out} holds something else; give a folder of its own")
     rows = _rows(sources, encoder, seed)
     every_category = sorted(set(rows.category_P.tolist()))

@@ -27,7 +27,7 @@ from reward_router.evaluate import GoldMeasured
 from reward_router.headline import GOLD_FIGURE, GOLD_SAMPLED
 from reward_router.kinds import is_gold
 from reward_router.progress import LiteralTable, heading, show_table
-from reward_router.rundir import write_atomically
+from reward_router.rundir import explained, write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
@@ -100,6 +100,7 @@ def study(
     if not table:
         raise InputError(f"--only {only!r} matches none of {', '.join(every_variant)}")
 
+    _keep_settings(settings, out)
     # Seed by seed, so that a study that is interrupted has every variant.
     jobs = [(name, seed) for seed, name in itertools.product(range(seeds), table)]
     number, parts = part
@@ -108,16 +109,30 @@ def study(
     return tabulate_gold(out, console)
 
 
+def _keep_settings(settings: Sequence[str], out: Path) -> None:
+    """Note the settings that all runs of ``out`` share; InputError where it has others.
+
+    Runs of other settings are another study: one table of both would compare what does not compare.
+    """
+    kept = out / "settings.json"
+    if kept.is_file():
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        if sorted(before) != sorted(settings):
+            there = " ".join(f"--set {setting}" for setting in before) or "no --set"
+            raise InputError(f"--out {out} holds a study with {there}; give another --out")
+        return
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, dumps(list(settings)) + "\n")
+
+
 def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) -> None:
     config = configuration.load(None, "study", settings)
     folder = out / folder_name(name) / f"seed-{config.seed}"
     # Finished in an earlier call of the same command.
-    if (folder / "summary.json").is_file():
-        return
-
-    heading(console, f"{name}, seed {config.seed}")
-    before = out / "before.json"
-    train_and_share(config, folder, before, console)
+    if not (folder / "summary.json").is_file():
+        heading(console, f"{name}, seed {config.seed}")
+        train_and_share(config, folder, out / "before.json", console)
     # Last, so that the table counts no run that was cut.
     marker = dumps({"variant": name, "seed": config.seed})
     write_atomically(folder / "variant.json", marker)

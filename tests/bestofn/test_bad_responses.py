@@ -171,4 +171,7 @@ def test_a_folder_is_no_file_to_write(
         bestofn(settled(), tmp_path, files=files)
     with pytest.raises(InputError, match="is a folder"):
         bestofn(settled(), tmp_path / "best.jsonl", files=files, json_out=tmp_path)
+    under_a_file = Path(files.responses or "") / "best.jsonl"
+    with pytest.raises(InputError, match="Not a directory; give another path"):
+        bestofn(settled(), under_a_file, files=files)
     assert not (tmp_path / "best.kept").exists()

@@ -607,7 +607,10 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
         if unknown := prompts["test"] - prompts["measured"]:
             say(console, f"{unknown} prompts without gold are chosen for and left out of the table")
     else:
-        say(console, "no gold is compared: the table needs gold and --compare")
+        say(
+            console,
+            "no gold is compared: the table needs prompts with gold of every response, and --compare",
+        )
     labels = f" and {calls['labels']} for labels" if calls["labels"] else ""
     say(
         console,

@@ -609,7 +609,8 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
     else:
         say(
             console,
-            "no gold is compared: the table needs prompts with gold of every response, and --compare",
+            "no gold is compared: the table needs --compare, and prompts whose every response "
+            "has gold",
         )
     labels = f" and {calls['labels']} for labels" if calls["labels"] else ""
     say(

@@ -101,6 +101,18 @@ def test_a_prompt_that_is_judged_teaches_nothing(make_rows: Make) -> None:
         parts_of(together, part_P == 0, "here")
 
 
+@pytest.mark.parametrize("per_prompt", [1, 3, 30])
+def test_a_committee_that_learned_on_next_to_nothing_asks_one_arm(
+    make_rows: Make, per_prompt: int
+) -> None:
+    few = [recorded(make_rows(1, per_prompt), "here")]
+    settings = replace(SETTINGS, routers=["committee"])
+    test = [recorded(elsewhere(make_rows, 1), "there")]
+    found = train_test(few, test, lambda r: r, settings, Carry())["files"][0]
+    assert found["routers"]["committee"]["calls_per_row"] == 1
+    assert "promise_curve" not in found
+
+
 def test_ids_of_two_files_are_not_one_prompt(make_rows: Make) -> None:
     rows = [{key: value for key, value in row.items() if key != "prompt"} for row in make_rows()]
     together, _ = joined([recorded(rows, "one"), recorded(rows, "two")])

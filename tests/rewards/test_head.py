@@ -189,6 +189,17 @@ BAD = {
 }
 
 
+@pytest.fixture
+def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the encoder and encoding every text takes minutes: not before all input was seen."""
+
+    def loads(name: str) -> None:
+        raise AssertionError("the encoder was loaded")
+
+    monkeypatch.setattr(fitting, "load_encoder", loads)
+
+
+@pytest.mark.usefixtures("no_encoder")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_heads_are_one_line(tmp_path: Path, name: str) -> None:
     given, says = BAD[name]
@@ -204,6 +215,7 @@ def test_bad_heads_are_one_line(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_encoder")
 def test_too_few_prompts_and_a_folder_of_something_else(tmp_path: Path) -> None:
     few = pairs(tmp_path / "few.jsonl", prompts=8)
     with pytest.raises(InputError, match=r"head 'kind': 4 prompts have pairs; at least 10"):

@@ -189,6 +189,16 @@ BAD = {
 }
 
 
+def test_pairs_that_say_nothing_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(pairs(tmp_path / "p.jsonl"))
+    empty = json.dumps({"prompt": "x", "chosen": "yes", "rejected": "", "category": "polite"})
+    path.write_text(path.read_text(encoding="utf-8") + f"{empty}\n" * 3, encoding="utf-8")
+    fit_arm([str(path)], tmp_path / "out", {}, encoder="tiny", console=Console(width=120))
+    assert "left out 3 pairs: a response is empty" in capsys.readouterr().out
+
+
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading the encoder and encoding every text takes minutes: not before all input was seen."""

@@ -24,7 +24,7 @@ from reward_router import keyed
 from reward_router.data import PreferenceRecord, load_preferences
 from reward_router.errors import InputError
 from reward_router.offline.text import prompt_text
-from reward_router.progress import LiteralTable, show_table
+from reward_router.progress import LiteralTable, say, show_table
 from reward_router.rewards.kinds.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
 from reward_router.rewards.names import nearest
@@ -84,7 +84,9 @@ def fit_arm(
     )
     if not is_free:
         raise InputError(f"--out {out} holds something else; give a folder of its own")
-    usable = _usable(sources)
+    usable, left_out = _usable(sources)
+    if left_out:
+        say(console, f"left out {left_out} pairs: a response is empty, or both are the same")
     every_category = sorted({record.category or ALL for record in usable})
     wanted = dict(heads) or {Path(sources[0]).name.split(".")[0]: every_category}
     for name, categories in wanted.items():
@@ -133,17 +135,23 @@ def parse_heads(texts: Sequence[str]) -> dict[str, list[str]]:
     return heads
 
 
-def _usable(sources: Sequence[str]) -> list[PreferenceRecord]:
-    """The pairs of two different texts."""
+def _usable(sources: Sequence[str]) -> tuple[list[PreferenceRecord], int]:
+    """The pairs of two different texts, and how many others there are."""
     usable = []
+    left_out = 0
     for source in sources:
         for record in load_preferences(source):
             has_texts = record.chosen.strip() and record.rejected.strip()
             if has_texts and record.chosen != record.rejected:
                 usable.append(record)
+            else:
+                left_out += 1
     if not usable:
-        raise InputError(f"{', '.join(sources)}: no usable preference pair")
-    return usable
+        raise InputError(
+            f"{', '.join(sources)}: no usable preference pair; in {left_out} a response is empty, "
+            "or both are the same"
+        )
+    return usable, left_out
 
 
 def _check_prompts(

@@ -24,9 +24,12 @@ from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.evaluate import GoldMeasured
+from reward_router.examples import load_examples
 from reward_router.headline import GOLD_FIGURE, GOLD_SAMPLED
 from reward_router.kinds import is_gold
+from reward_router.manifest import data_digest, dev_set
 from reward_router.progress import LiteralTable, heading, show_table
+from reward_router.rewards.identity import weights_identity
 from reward_router.rundir import explained, write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
@@ -38,6 +41,7 @@ LINUCB = (
     "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, "
     "center: true, intercept: 1.0}"
 )
+ON = "measured_on"
 EQUAL_CALLS = "train.batches_per_iteration=20"
 """With one arm a prompt, this makes about as many calls as the committee's eight steps."""
 
@@ -146,7 +150,8 @@ def train_and_share(config: Config, folder: Path, before: Path, console: Console
     from reward_router.run import train
 
     resume = (folder / "config.yaml").is_file()
-    known = _before(before)
+    measured_on = _measured_on(config)
+    known = _before(before, measured_on)
     summary = train(config, folder, resume=resume, console=console, before=known)
 
     # Kinds of gold that nobody had measured yet are kept for the runs that follow.
@@ -155,7 +160,7 @@ def train_and_share(config: Config, folder: Path, before: Path, console: Console
     if new_kinds:
         first = {kind: rows["before"] for kind, rows in gold_rows.items()}
         model = summary["manifest"]["model"]
-        write_atomically(before, dumps({**first, "model": model}))
+        write_atomically(before, dumps({**first, "model": model, ON: measured_on}))
     return summary
 
 
@@ -184,12 +189,25 @@ def folder_name(variant: str) -> str:
     return f"{name.strip('.')[:40]}-{digest}"
 
 
-def _before(path: Path) -> dict[str, GoldMeasured] | None:
-    """What an earlier run measured of the base model, by kind of gold."""
+def _measured_on(config: Config) -> dict[str, str | None]:
+    """What gold before training depends on beside the options: prompts and weights."""
+    held_out = dev_set(config)
+    prompts = None if held_out is None else data_digest(load_examples(held_out))
+    return {"held_out": prompts, "policy": weights_identity(config.policy.model)}
+
+
+def _before(path: Path, measured_on: Mapping[str, Any]) -> dict[str, GoldMeasured] | None:
+    """What an earlier run measured of the base model, by kind of gold.
+
+    None where nothing was, or it was measured on other prompts or weights.
+    """
     if not path.is_file():
         return None
     kinds = json.loads(path.read_text(encoding="utf-8"))
-    return {kind: GoldMeasured(**rows) for kind, rows in kinds.items() if kind != "model"}
+    # Files of earlier versions do not say it.
+    if kinds.get(ON, measured_on) != measured_on:
+        return None
+    return {kind: GoldMeasured(**rows) for kind, rows in kinds.items() if kind not in ("model", ON)}
 
 
 def tabulate_gold(out: Path, console: Console) -> dict[str, Any]:

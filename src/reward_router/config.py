@@ -34,6 +34,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+DEFAULT_ROUTER = "adaptive"
+"""Of a configuration that names none."""
+
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
@@ -273,7 +276,7 @@ class RouterConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str = Field(default="linucb", description="a router, or package.module:Class")
+    name: str = Field(default=DEFAULT_ROUTER, description="a router, or package.module:Class")
     unit: Literal["batch", "prompt", "pair"] = "prompt"
     mode: Literal["route", "ensemble"] = "route"
     ensemble: Literal["zscore", "raw", "majority", "uwo"] = Field(
@@ -290,7 +293,7 @@ class RouterConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _options_fit_the_router(cls, section: Any) -> Any:
-        name = section.get("name", "linucb") if isinstance(section, Mapping) else None
+        name = section.get("name", DEFAULT_ROUTER) if isinstance(section, Mapping) else None
         if not isinstance(name, str):
             return section
         # An error of the table is told as one of the key `name`.

@@ -59,6 +59,7 @@ def trained_plan(request: Request) -> Plan:
 def bayesian(prior: str | None) -> list[Variant]:
     """BayesianRouter, whole under each payoff, and without one of its stages."""
     start = f", prior: {dumps(prior)}" if prior else ""
+    start += ", width: 1"  # Thompson's rule, as in the paper
     whole = f"router={{name: bayesian, unit: pair{start}}}"
     variants = []
     for name, payoff in PAYOFFS.items():

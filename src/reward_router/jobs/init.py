@@ -219,8 +219,7 @@ def _tree(
     tree: dict[str, Any] = {"data": section, "policy": {"model": policy or "smollm2-135m-instruct"}}
     if arms:
         tree["arms"] = list(arms)
-    # The schema's alpha and ridge explore for longer than such a run lasts.
-    tree["router"] = {"name": "linucb", "unit": "prompt", "alpha": 0.1, "ridge": 0.1}
+    tree["router"] = {"name": "adaptive", "unit": "prompt"}
     return tree
 
 
@@ -232,8 +231,8 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         "reasoning needs more, and more time: max_new_tokens: 256.",
         "arms": "The reward models; each response is scored by the one that the router picks. "
         "What each kind takes: docs/reward-models.md. `cost` is a price a call.",
-        "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch "
-        "or pair. A small alpha explores little, as a short run has to.",
+        "router": "Who picks: adaptive, linucb, thompson, bayesian, exp3, uniform ...; unit: "
+        "prompt, batch or pair. Which one when: docs/choosing.md.",
         "payoff": "What the router learns from: this arm's order of the responses. "
         "It judges no prompt itself.",
         "eval": "This arm takes no part in the training. At the end it says how often the "

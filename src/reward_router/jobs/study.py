@@ -59,7 +59,9 @@ def variants(config: Config) -> dict[str, list[str]]:
             "arms=[{name: random, kind: python, path: 'reward_router.rewards.chance:Chance'}]",
             "router={name: fixed, arm: random}",
         ],
-        "no prior": ["router.prior=none"],
+        # Without a prior there is something to explore for.
+        "no prior": ["router.prior=none", "router.width=1"],
+        "default, Thompson's width": ["router.width=1"],
         "linucb": [LINUCB],
         "ensemble": ["router={name: uniform, mode: ensemble}"],
         "linucb, a quarter labelled": [LINUCB, "payoff={name: probe, fraction: 0.25}"],

@@ -15,7 +15,7 @@ from reward_router.errors import InputError
 from reward_router.kinds import RouterKind
 from reward_router.routers.strongest import Strongest
 from reward_router.routers.thompson import LinearThompson
-from reward_router.routers.trusted import NO_PRIOR, TRUST
+from reward_router.routers.trusted import NARROW, NO_PRIOR, TRUST
 from reward_router.types import Float, Router
 
 Ablation = Literal["online", "offline", "cls"]
@@ -76,6 +76,8 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
         trust: weight of the prior before the first payoff, in (0, 1]; 1: believed outright.
         prior_precision: of one weight; the others are those of `LinearThompson`.
         width: share of a posterior sd that is sampled; 1 is Thompson's rule, less explores less.
+            None: `NARROW` from a prior, because a run's few hundred decisions cannot earn back
+            what exploring against a good prior costs them; 1 without one.
         decision_margin: expected payoff that one decision may give up against the arm that the
             posterior thinks best, at first the prior's; None: any.
     """
@@ -107,6 +109,7 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
         }
         return LinearThompson(len(arms), dim, **{**zero, **given})
 
+    given.setdefault("width", NARROW)
     if "prior_precision" in given:
         given["precision"] = given.pop("prior_precision")
 

@@ -239,6 +239,7 @@ class _Work:
         self.task = task
         self.loss: Loss | None = None
         self.failed: dict[str, str] = {}
+        self.failed_prompts: dict[str, int] = {}
 
     # reading
 
@@ -382,6 +383,14 @@ class _Work:
             if not result.ok:
                 self.failed[arm] = f"{result.status}: {result.error}"
                 self._warn(f"arm {arm} failed: {result.error}")
+            elif result.row_errors:
+                first = next(iter(result.row_errors.values()))
+                self.failed_prompts[arm] = len(result.row_errors)
+                count = f"{len(result.row_errors)} of {len(items)} prompts"
+                self._warn(f"arm {arm} failed on {count}; first: {first}")
+            elif not np.isfinite(result.scores_BN).any():
+                self.failed[arm] = "no score for any response"
+                self._warn(f"arm {arm} gave {self.failed[arm]}")
 
             # Rows are as wide as the longest; each keeps its own responses' scores.
             arm_scores = []
@@ -508,6 +517,7 @@ class _Work:
                 "seconds_now": {arm: round(spent, 3) for arm, spent in self.book.spent.items()},
             },
             "failed": dict(self.failed),
+            "failed_prompts": dict(self.failed_prompts),
             "methods": {},
         }
 
@@ -519,7 +529,9 @@ class _Work:
         test_scores = {arm: rows[train_count:] for arm, rows in scores.items()}
         named: str | None = None
         if train_count:
-            named = table.best_arm(table.arm_golds(train_scores, self.learned_from))
+            train_golds = table.arm_golds(train_scores, self.learned_from)
+            heard = table.heard(test_scores)
+            named = table.best_arm({arm: train_golds[arm] for arm in heard})
         return table.compare_methods(
             self.chosen_for,
             test_scores,

@@ -48,6 +48,8 @@ FILES: dict[str, tuple[str, list[str]]] = {
                                     ["neither scores nor verdicts"]),
     "empty": ("", ["no usable row"]),
     "CSV without scores": ("id,label\n1,a\n", ["line 2", "neither scores nor verdicts"]),
+    "nearly the columns of scores": ("prompt,chosen,rejected,rm_chosen,rm_rejected\nx,y,z,1,0\n",
+                                     ["call rm_chosen and rm_rejected rm:a and rm:b"]),
     "not JSON": ("{id: 1}\n", ["line 1", "not JSON"]),
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.ledger import Ledger
 from reward_router.report import training
+from reward_router.routers.trusted import NARROW
 from reward_router.rundir import RunDir
 
 run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
@@ -75,7 +76,7 @@ def test_a_run_starts_at_its_prior_and_logs_its_trust(
     d, prior = decided(tmp_path / "run"), load_prior(tmp_path / "prior")
     assert "warning:" in console.export_text()  # of the arm without strengths
     with pytest.warns(UserWarning, match="long"):
-        router = prior.router(["short", "long", "likely"])
+        router = prior.router(["short", "long", "likely"], width=NARROW)
     first = d.step == 0
     np.testing.assert_allclose(d.probs_BK[first], router.probs(d.context_BD[first]), atol=1e-12)
     assert d.context_BD.shape[1] == 6
@@ -154,7 +155,7 @@ def test_a_prompt_is_seen_through_its_pairs(
     assert (norm_B < 1 - 1e-6).any()  # a mean of different unit rows, left as it is
     assert (norm_B < 1 + 1e-9).all()
     with pytest.warns(UserWarning, match="long"):
-        router = prior.router(["short", "long", "likely"])
+        router = prior.router(["short", "long", "likely"], width=NARROW)
     first = d.step == 0
     np.testing.assert_allclose(d.probs_BK[first], router.probs(d.context_BD[first]), atol=1e-12)
     assert 0 < summary["trust"] < 1

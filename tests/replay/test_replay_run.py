@@ -122,6 +122,15 @@ def test_arms_that_always_tie_leave_nothing_to_gain(records: Records) -> None:
         assert entry["vs_best_single"]["inside"]
 
 
+def test_an_arm_with_the_name_of_a_method_is_no_bound(records: Records) -> None:
+    names = ("oracle", "majority", *records.arms[2:])
+    settings = ReplaySettings(["linucb", "majority"], features="none", seeds=1)
+    verdict = evaluate_methods(replace(records, arms=names), settings)["verdict"]
+    assert "oracle, majority: an arm has the name of a method" in verdict["text"]
+    headroom = f"{100 * verdict['headroom']:+.1f} pp"
+    assert f"always picking an arm that is right would gain {headroom}" in verdict["text"]
+
+
 def test_labels_that_name_the_worse_response_are_suspected(records: Records) -> None:
     """Arms that are right by their scores are wrong by such labels, and a caution asks why."""
     settings = ReplaySettings(routers=["majority"], features="none", seeds=1)

@@ -210,6 +210,8 @@ def _by_arm(value: Any, what: str) -> Json:
     if cells is None:
         return {}
     if isinstance(cells, Mapping):
+        if any(not str(arm).strip() for arm in cells):
+            raise Unreadable(f"{what} have an arm without a name")
         return {str(arm): cell for arm, cell in cells.items()}
 
     if isinstance(cells, list | tuple) and cells:

@@ -137,6 +137,12 @@ def _cautions(result: Json, action: str, method: str) -> list[str]:
             "stacking can fit what is peculiar to one benchmark: "
             "measured on folds of this file only, so try it on another source first"
         )
+    taken = [arm for arm in result["arms"] if arm in router_names()]
+    if taken:
+        cautions.append(
+            f"{_list(taken)}: an arm has the name of a method, which is not in the table then; "
+            "rename the arm to compare with the method"
+        )
     if result["missing"] and max(result["missing"].values()) > 0.05:
         cautions.append(
             "some arms are missing on more than 5 % of the rows, and count as half right there"
@@ -249,7 +255,9 @@ def _words(conclusion: Json, result: Json) -> list[str]:
 def at_most(conclusion: Json, result: Json) -> float:
     """What always picking an arm that is right would gain: the oracle's, where it was listed."""
     bound = result["routers"].get("oracle")
-    return float(bound["vs_best_single"]["diff"] if bound else conclusion["headroom"])
+    # An arm may be called so, and is no bound.
+    is_bound = bound is not None and bound["kind"] == "bound"
+    return float(bound["vs_best_single"]["diff"] if is_bound else conclusion["headroom"])
 
 
 def standing(conclusion: Json, result: Json) -> list[str]:

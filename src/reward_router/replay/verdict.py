@@ -230,7 +230,17 @@ def next_lead(result: Json) -> str:
 
 def accuracy_points(x: float) -> str:
     """A difference of accuracies in percentage points, signed."""
-    return f"{100 * x:+.1f} pp"
+    return f"{signed(x)} pp"
+
+
+def signed(x: float) -> str:
+    """The same without its unit; what rounds to nothing is +0.0, not -0.0.
+
+    >>> signed(0.0123), signed(-0.0001)
+    ('+1.2', '+0.0')
+    """
+    # Adding 0.0 takes the sign from a negative zero.
+    return f"{round(100 * x, 1) + 0.0:+.1f}"
 
 
 def accuracy_percent(x: float) -> str:
@@ -268,10 +278,10 @@ def standing(conclusion: Json, result: Json) -> list[str]:
     ]
     if _committee_instead(result, conclusion["method"]):
         entry = result["routers"]["committee"]
-        low, high = (100 * end for end in entry["vs_best_single"]["ci95"])
+        low, high = entry["vs_best_single"]["ci95"]
         sentences.append(
             "The committee, which a training run can ask, stands at "
-            f"{accuracy_points(entry['vs_best_single']['diff'])} [{low:+.1f}, {high:+.1f}] "
+            f"{accuracy_points(entry['vs_best_single']['diff'])} [{signed(low)}, {signed(high)}] "
             f"at {entry['calls_per_row']:.3g} calls a row."
         )
     if conclusion["tied_arms"]:
@@ -317,7 +327,7 @@ def _now(what: str, conclusion: Json, label: str | None, result: Json) -> str:
     if difference == low == high == 0:
         method = _marked(conclusion, label)
         return f"Asking {what}, the method {method} takes {result['best_single']} everywhere."
-    ci95 = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+    ci95 = f"[{signed(low)}, {signed(high)}]"
     shown = ", so no gain is shown" if low <= 0 else ""
     calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "several arms" else ""
     return f"{subject}: {accuracy_points(difference)} {ci95}{calls}{shown}."

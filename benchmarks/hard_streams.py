@@ -144,10 +144,10 @@ def routed(records, contexts, name, stream, seed):
     return probs_PK
 
 
-def measured(records, contexts, names, condition, orders):
+def measured(records, contexts, names, condition, seeds):
     """{router: {whole, late, share, se}} of one file under one condition."""
     found = {name: [] for name in [*names, "random"]}
-    for seed in range(orders):
+    for seed in seeds:
         stream = stream_of(records, condition, seed)
         visit_P = stream.visit_P
         best_V = fixed_best(stream)[visit_P]
@@ -167,7 +167,7 @@ def measured(records, contexts, names, condition, orders):
     rows = {}
     for name, values in found.items():
         whole_S, late_S, share_S = np.array(values).T
-        error = whole_S.std(ddof=1) / np.sqrt(orders) if orders > 1 else float("nan")
+        error = whole_S.std(ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else float("nan")
         rows[name] = {
             "whole": float(whole_S.mean()),
             "late": float(late_S.mean()),
@@ -181,6 +181,7 @@ def run(asked):
     """Measure every file under every condition, and keep what is known after each."""
     found = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
     names = asked.router or ROUTERS
+    seeds = range(asked.first, asked.first + asked.orders)
     for records in load_records(asked.files, 20_000, False):
         contexts = build(records, "auto")
         of_file = found.setdefault(records.name, {})
@@ -189,9 +190,7 @@ def run(asked):
             if condition.name in of_file or not wanted:
                 continue
             with one_thread():
-                of_file[condition.name] = measured(
-                    records, contexts, names, condition, asked.orders
-                )
+                of_file[condition.name] = measured(records, contexts, names, condition, seeds)
             print(records.name, condition.name, of_file[condition.name], flush=True)
             if asked.json:
                 asked.json.write_text(json.dumps(found, indent=1))
@@ -234,6 +233,7 @@ def main():
     parser.add_argument("--router", action="append")
     parser.add_argument("--condition", action="append", choices=[c.name for c in CONDITIONS])
     parser.add_argument("--orders", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="number of the first order")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--into", type=Path)
     asked = parser.parse_args()

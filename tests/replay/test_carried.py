@@ -21,16 +21,18 @@ from typer.testing import CliRunner
 
 from reward_router.cli import app
 from reward_router.errors import InputError
-from reward_router.replay import baselines
+from reward_router.replay import baselines, methods
 from reward_router.replay.carried import Carry, by_source, train_test
 from reward_router.replay.columns import collect
 from reward_router.replay.embed import build
 from reward_router.replay.evaluate import ReplaySettings
+from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import joined, parts_of
 from reward_router.replay.lengths import lengths
-from reward_router.replay.protocols import Split
+from reward_router.replay.protocols import Split, _first_seen, online_on_parts, passage
 from reward_router.replay.records import Records
 from reward_router.replay.run import replay
+from reward_router.types import HasPosterior
 
 Rows = list[dict[str, Any]]
 Make = Callable[..., Rows]
@@ -87,6 +89,53 @@ def test_online_routers_go_on_learning_only_where_they_are_paid(make_rows: Make)
     paid = train_test(train, [hostile], lambda r: r, SETTINGS, Carry(goes_on=True))["files"][0]
     name = METHODS[0]
     assert paid["routers"][name]["accuracy"] > frozen["routers"][name]["accuracy"] + 0.05
+
+
+@pytest.mark.parametrize("name", ["adaptive", "linucb", "thompson", "laser:batch=4", "exp3"])
+def test_a_frozen_router_takes_the_arm_it_thinks_best(make_rows: Make, name: str) -> None:
+    """Where nothing is paid, trying earns nothing: each row is a single arm's, or an even tie's.
+
+    It is the arm of the highest posterior mean among those that are there.
+    """
+    there = elsewhere(make_rows, 1)
+    for row in there[::4]:
+        del row["scores"]["mathy"]
+    together, part_P = joined([recorded(make_rows(), "here"), recorded(there, "there")])
+    parts = parts_of(together, part_P == 1, "there")
+    contexts = build(together, "category")
+    options = {"warmup": 60} if name == "linucb" else {}
+    batch = 4 if "batch" in name else 0
+    router = methods.router_of(name.split(":")[0], together.arms, contexts.width, options, 0)
+    rows = passage(together, Feedback("correct"), 0, parts)
+    run = online_on_parts(together, contexts, router, rows, parts, batch)
+    sure = set(np.unique(run.accuracy_P * 2))
+    assert sure <= {0.0, 1.0, 2.0}  # right, a tie, or wrong: no mean over several arms
+
+    if not isinstance(router, HasPosterior) or batch:
+        return
+    context_UD = contexts.online(_first_seen(contexts.unit_P[np.concatenate(rows.blocks)]))
+    mean_TK, _ = router.posterior(context_UD[contexts.unit_P[parts.test_P]])
+    assert together.present_PK is not None
+    mean_TK = np.where(together.present_PK[parts.test_P], mean_TK, -np.inf)
+    right_T = parts.judged.correct_PK[np.arange(len(mean_TK)), mean_TK.argmax(axis=1)]
+    np.testing.assert_allclose(run.accuracy_P, right_T)
+
+
+def test_bayesian_is_frozen_on_judged_rows_like_the_others(make_rows: Make) -> None:
+    """Labels of judged rows do not move its choice, and no further arm is asked for a payoff."""
+    pytest.importorskip("torch")
+    test = elsewhere(make_rows, 1, n_prompts=10)
+    turned = [{**row, "label": "b" if row["label"] == "a" else "a"} for row in test]
+
+    def judged(rows: Rows, feedback: Feedback) -> dict[str, Any]:
+        settings = replace(SETTINGS, routers=["bayesian:dim=8"], seeds=1, feedback=feedback)
+        train, tested = [recorded(make_rows(30), "here")], [recorded(rows, "there")]
+        found = train_test(train, tested, lambda r: r, settings, Carry())
+        return found["files"][0]["routers"]["bayesian:dim=8"]
+
+    correct = Feedback("correct")
+    assert judged(test, correct)["share"] == judged(turned, correct)["share"]
+    assert judged(test, Feedback("agreement", others=2))["calls_per_row"] == 1.0
 
 
 def test_a_prompt_that_is_judged_teaches_nothing(make_rows: Make) -> None:

@@ -57,6 +57,22 @@ def test_contexts_that_tell_arms_apart_are_believed() -> None:
     assert late > 0.85  # the best single arm has .5
 
 
+def test_few_payoffs_do_where_contexts_tell_all() -> None:
+    """Two kinds of prompt, each with its own right arm: two dozen payoffs, in the mean of ten."""
+    x_BD = np.eye(2)
+    right = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        router = Adaptive(2, 2)
+        for row in range(24):
+            context_BD = x_BD[row % 2 :][:1]
+            arm_B, propensity_B = choose(router.probs(context_BD), rng.random(1))
+            payoff_B = (arm_B == row % 2).astype(float)
+            router.update(context_BD, arm_B, payoff_B, propensity_B)
+        right.append(np.diag(router.probs(x_BD)).mean())
+    assert np.mean(right) > 0.9
+
+
 def test_pairs_of_one_prompt_are_one_witness() -> None:
     """What is peculiar to a prompt is no effect of contexts, however many pairs it has.
 

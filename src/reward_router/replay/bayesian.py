@@ -242,11 +242,19 @@ def one_pass(
         return h_PD[row_B[:1] if shared else row_B]
 
     probs_PK = np.zeros(records.correct_PK.shape)
+    payoff_PK = split.feedback.matrix(records, seed)
+    frozen_P = None
+    if not split.paid:
+        # The prior decides alone, and nothing can be earned by trying.
+        payoff_PK[split.test_P] = np.nan
+        frozen_P = np.zeros(len(records), dtype=bool)
+        frozen_P[split.test_P] = True
     paid = PayoffRows(
-        payoff_PK=split.feedback.matrix(records, seed),
+        payoff_PK=payoff_PK,
         uniform_P=rng(seed, "arm", 1, "bayesian").random(len(records)),
         delay=split.feedback.delay,
         present_PK=records.present_PK,
+        frozen_P=frozen_P,
     )
     if batch:
         play_batches(blocks, batch, router, context_of, paid, probs_PK)
@@ -265,7 +273,7 @@ def _learned(split: Split, fitted: Fitted, router: RouterFactory) -> Streamed:
 
     # The other arms of a row share the calls that its payoff takes.
     n_arms = p_TK.shape[1]
-    others = split.feedback.extra_calls
+    others = split.feedback.extra_calls if split.paid else 0
     extra_TK = (1 - p_TK) * (others / (n_arms - 1))
     return Streamed(accuracy_T, calls_TK + extra_TK, late_3)
 

@@ -89,7 +89,7 @@ class Passage:
     Args:
         blocks: row numbers of each prompt, in the order of the run.
         paid: what the rows pay.
-        extra_calls: calls a row that the payoffs cost.
+        extra_calls: calls a judged row that the payoffs cost.
     """
 
     blocks: Sequence[Int]
@@ -100,23 +100,29 @@ class Passage:
 def passage(records: Records, feedback: Feedback, seed: int, parts: Parts | None = None) -> Passage:
     """The run of a seed: prompts in its order, payoffs and draws of its own.
 
-    With ``parts`` the rows to learn from come first, and no payoff comes on the judged ones unless
-    the parts say so.
+    With ``parts`` the rows to learn from come first. Unless the parts say so, no payoff comes on
+    the judged ones and they are decided greedily.
     """
     groups = rows_by_group(records.group_P)
     blocks = [groups[g] for g in _prompt_order(records, seed)]
     payoff_PK = feedback.matrix(records, seed)
+    frozen_P = None
     if parts is not None:
         blocks = parts.in_turn(blocks)
         if not parts.goes_on:
             payoff_PK[parts.test_P] = np.nan
+            frozen_P = np.zeros(len(records), dtype=bool)
+            frozen_P[parts.test_P] = True
     paid = PayoffRows(
         payoff_PK=payoff_PK,
         uniform_P=rng(seed, "arm", 0, "replay").random(len(records)),
         delay=feedback.delay,
         present_PK=records.present_PK,
+        frozen_P=frozen_P,
     )
-    return Passage(blocks, paid, feedback.extra_calls)
+    # nobody asks further arms for a payoff that is not given
+    extra_calls = feedback.extra_calls if frozen_P is None else 0
+    return Passage(blocks, paid, extra_calls)
 
 
 def online(
@@ -295,6 +301,7 @@ class Split:
         shared: what methods computed for each other.
         carried: whether the judged rows come from elsewhere, so that the training labels are no
             sample of what is judged.
+        paid: whether payoffs come on the judged rows.
     """
 
     records: Records
@@ -306,6 +313,7 @@ class Split:
     pairs: RowContexts | None = None
     shared: dict[Hashable, Any] = field(default_factory=dict)
     carried: bool = False
+    paid: bool = True
 
     @cached_property
     def pair_features_PF(self) -> Float:
@@ -356,7 +364,15 @@ def splits(
 ) -> Iterator[Split]:
     """The folds of one repeat, or the one split that ``parts`` name."""
     if parts is not None:
-        yield Split(records, contexts, parts.train_P, parts.test_P, repeat=repeat, carried=True)
+        yield Split(
+            records,
+            contexts,
+            parts.train_P,
+            parts.test_P,
+            repeat=repeat,
+            carried=True,
+            paid=parts.goes_on,
+        )
         return
     for train_P, test_P in folds(records.group_P, n_folds, repeat):
         yield Split(records, contexts, train_P, test_P, repeat=repeat)

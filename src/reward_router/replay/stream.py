@@ -13,6 +13,7 @@ import numpy as np
 from reward_router.dispatch.eligible import Mask, among, masked
 from reward_router.features import pool
 from reward_router.routers import choose
+from reward_router.routers.greedy import Greedy
 from reward_router.types import AnyFloat, Float, Int, Router
 
 Decide = Callable[[Int], tuple[Float, Int, Float]]
@@ -33,12 +34,46 @@ class PayoffRows:
         delay: rows after which a payoff comes.
         present_PK: the arms that have a score on each row, None: all everywhere. A row that has
             none is decided as if it had all.
+        frozen_P: the rows that are decided greedily, None: none. No payoff comes there, so trying
+            an arm earns nothing.
     """
 
     payoff_PK: Float
     uniform_P: Float
     delay: int
     present_PK: Mask | None = None
+    frozen_P: Mask | None = None
+
+    def frozen(self, row_B: Int) -> bool:
+        """Whether all of these rows are decided greedily."""
+        return self.frozen_P is not None and bool(self.frozen_P[row_B].all())
+
+
+def distribution(
+    router: Router, context_BD: AnyFloat, present_BK: Mask | None, frozen: bool
+) -> Float:
+    """(B, K) probabilities among the arms that are present; one row where all rows are alike.
+
+    ``frozen``: the arm of the best expected payoff is taken (`Greedy`).
+    """
+    everywhere = present_BK is None or bool(present_BK.all())
+    if everywhere:
+        return Greedy(router).probs(context_BD) if frozen else router.probs(context_BD)
+    assert present_BK is not None
+    if not frozen:
+        return among(router, context_BD, present_BK, forced=True)
+
+    probs_BK = np.empty(present_BK.shape)
+    # one read of the router for each set of arms, not for each row
+    masks, which_B = np.unique(present_BK, axis=0, return_inverse=True)
+    for number, present_K in enumerate(masks):
+        rows_B = which_B.reshape(-1) == number
+        shared = len(context_BD) == 1
+        absent = np.flatnonzero(~present_K).tolist()
+        probs_BK[rows_B] = Greedy(router, absent).probs(
+            context_BD if shared else context_BD[rows_B]
+        )
+    return probs_BK
 
 
 def stream(
@@ -81,10 +116,7 @@ def play(
         n_rows = len(row_B)
         x_BD = context_of(row_B)
         present_BK = None if paid.present_PK is None else paid.present_PK[row_B]
-        if present_BK is None or present_BK.all():
-            p_BK = router.probs(x_BD)
-        else:
-            p_BK = among(router, x_BD, present_BK, forced=True)
+        p_BK = distribution(router, x_BD, present_BK, paid.frozen(row_B))
         # A router without contexts answers with one row for all.
         if len(p_BK) < n_rows:
             p_BK = np.repeat(p_BK, n_rows, axis=0)
@@ -144,13 +176,14 @@ def play_batches(
     def decide(row_B: Int) -> tuple[Float, Int, Float]:
         x_1D = contexts[int(row_B[0])]
         present_BK = None if paid.present_PK is None else paid.present_PK[row_B]
+        frozen = paid.frozen(row_B)
         if present_BK is None or present_BK.all():
-            p_1K = router.probs(x_1D)
+            p_1K = distribution(router, x_1D, None, frozen)
             p_BK = np.repeat(p_1K, len(row_B), axis=0)
         else:
             count_K = present_BK.sum(axis=0)
             most_1K = (count_K == count_K.max())[None]
-            p_1K = among(router, x_1D, most_1K, forced=True)
+            p_1K = distribution(router, x_1D, most_1K, frozen)
             p_BK = np.repeat(p_1K, len(row_B), axis=0)
             scored_B = present_BK.any(axis=1)
             p_BK[scored_B] = masked(p_BK[scored_B], present_BK[scored_B])

@@ -58,13 +58,13 @@ class Population:
         return self.mean * (1 - self.mean) / self.variance - 1
 
     def arms(self, totals_K3: Float) -> tuple[Float, Float]:
-        """Posterior means and sds (K,) of p_k.
+        """Posterior means and sds (K,) of p_k; axes before these stay.
 
         ``totals_K3``: number of payoffs, their sum and their sum of squares.
         """
         # A graded payoff tells more than a coin's: it counts as 1 / phi of them.
-        count_K = totals_K3[:, 0] / self.dispersion
-        right_K = totals_K3[:, 1] / self.dispersion
+        count_K = totals_K3[..., 0] / self.dispersion
+        right_K = totals_K3[..., 1] / self.dispersion
 
         # mean of Beta(alpha + right, beta + wrong)
         all_K = self.size + count_K
@@ -115,7 +115,7 @@ def _dispersion(totals_K3: Float) -> float:
 
 
 def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float) -> Float:
-    """(K,) what is learned by pulling an arm, in payoff a pull.
+    """(K,) what is learned by pulling an arm, in payoff a pull; axes before these stay.
 
     It is the knowledge gradient of ten pulls for the rows that are left. Ten pulls move the
     posterior mean by N(0, s^2), s = sd^2 / sqrt(sd^2 + noise / 10); the best mean of all arms rises
@@ -124,13 +124,15 @@ def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float
     """
     from scipy.special import ndtr
 
-    n_arms = len(mean_K)
+    n_arms = mean_K.shape[-1]
     if n_arms == 1:
-        return np.zeros(1)
+        return np.zeros_like(mean_K)
 
     # the best other arm is the best, except for the best arm itself
     # O(K), where a sort of many arms would be O(K log K).
-    second, best = np.partition(mean_K, n_arms - 2)[-2:]
+    largest_K = np.partition(mean_K, n_arms - 2)
+    second = largest_K[..., -2:-1]
+    best = largest_K[..., -1:]
     other_K = np.where(mean_K >= best, second, best)
 
     # s, z and the expected rise of the best mean, as above

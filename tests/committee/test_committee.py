@@ -249,7 +249,7 @@ def test_few_labels_or_one_side_are_not_believed(made):
 
 @pytest.mark.parametrize("prompts", [1, 2, 4])
 def test_labels_of_a_few_prompts_are_not_believed(made, prompts):
-    """Prompts are held out whole, so that so few leave nothing to compare on: the first arm plays."""
+    """Prompts are held out whole, so that so few leave nothing to compare on: one arm plays."""
     margins, labels = made(60, [1.0, 2.0, 0.5])
     committee = Committee([1, 1, 1]).fit(margins, labels, np.arange(60) % prompts)
     assert committee.plan is None

@@ -180,7 +180,7 @@ def splits(
         for key in keys
     ]
     return [
-        Split(records, contexts, *r, parse_feedback(args.payoff), key)
+        Split(records, contexts, *r, parse_feedback(args.payoff), key, carried=out)
         for key, r in zip(keys, rows, strict=True)
     ]
 

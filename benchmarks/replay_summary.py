@@ -17,10 +17,16 @@ import numpy as np
 from adaptive import cold, warm
 from committee_curves import CALLS, curve
 from reward_router.posterior.blas import one_thread
+from reward_router.replay import bayesian, methods
 from reward_router.replay.embed import build
-from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
+from reward_router.replay.evaluate import ReplaySettings, run_all
+from reward_router.replay.feedback import Feedback
 from reward_router.replay.importers import load_records
+from reward_router.replay.methods import Conditions
 
+FOLDS = 5
+ORDERS = bayesian.ORDERS
+LONG = 1000  # rows
 ROUTERS = ("adaptive", "linucb")
 PRIORS = ("bayesian:without=online", "bayesian")
 BEGIN = "<!-- summary: written by benchmarks/replay_summary.py -->"
@@ -41,28 +47,53 @@ def parts(records, orders):
         found[f"cold {name}"] = lambda name=name: cold(records, auto(), name, orders)
         found[f"warm {name}"] = lambda name=name: warm(records, auto(), name, 1)
     found["prior"] = lambda: with_prior(records)
-    found["committee"] = lambda: committee(records)
+    found["committee at"] = lambda: committee_at(records)
+    found["committee default"] = lambda: committee_default(records)
     return found
 
 
 def with_prior(records):
-    """Accuracy of the prior alone and with online learning: one folding, five orders a fold."""
-    result = evaluate_methods(records, ReplaySettings(routers=PRIORS, seeds=1))
-    return {name: result["routers"][name]["vs_best_single"]["diff"] for name in PRIORS}
+    """Gain of the prior alone and with online learning: one folding, five orders a fold.
+
+    One order where a file is long.
+    """
+    bayesian.ORDERS = 1 if len(records) > LONG else ORDERS
+    runs = runs_of(records, PRIORS, "auto")
+    return {name: gain_of(records, runs[name]) for name in PRIORS}
 
 
-def committee(records):
-    """Gain at 1, 1.6 and 3 calls, and of the default with its gate."""
+def committee_at(records):
+    """Gains at 1, 1.6 and 3 calls, without the gate."""
     calls, accuracy = curve(records, "safe")
     best = records.correct_PK.mean(axis=0).max()
-    result = evaluate_methods(
-        records, ReplaySettings(routers=("committee",), features="none", seeds=1)
+    return (np.interp(CALLS, calls, accuracy) - best).tolist()
+
+
+def committee_default(records):
+    """Gain and calls of the default with its gate: one folding."""
+    runs = runs_of(records, ("committee",), "none")["committee"]
+    return [gain_of(records, runs), float(np.mean([run.calls for run in runs]))]
+
+
+def runs_of(records, routers, features):
+    """One folding of cross-fitted methods by label, without replay's bootstraps and curves."""
+    plans = methods.plan(routers, records)
+    contexts = build(records, features)
+    learned = any(plan.learns_strengths for plan in plans)
+    in_pairs = features == "auto" and records.responses and learned
+    conditions = Conditions(
+        feedback=Feedback("correct"),
+        folds=FOLDS,
+        repeats=1,
+        pairs=build(records, "pair") if in_pairs else None,
     )
-    default = result["routers"]["committee"]
-    return {
-        "at": (np.interp(CALLS, calls, accuracy) - best).tolist(),
-        "default": [default["vs_best_single"]["diff"], default["calls_per_row"]],
-    }
+    return run_all(plans, records, contexts, conditions, ReplaySettings(seeds=1))
+
+
+def gain_of(records, runs):
+    """Accuracy less that of the best arm."""
+    accuracy = np.mean([run.accuracy_P.mean() for run in runs])
+    return float(accuracy - records.correct_PK.mean(axis=0).max())
 
 
 def row(of_file):
@@ -75,9 +106,8 @@ def row(of_file):
         numbers.append(of_file.get(f"warm {name}", none))
     prior = of_file.get("prior", {})
     numbers += [100 * prior.get(name, none) for name in PRIORS]
-    judged = of_file.get("committee", {})
-    numbers += [100 * gain for gain in judged.get("at", [none] * len(CALLS))]
-    gain, calls = judged.get("default", [none, none])
+    numbers += [100 * gain for gain in of_file.get("committee at", [none] * len(CALLS))]
+    gain, calls = of_file.get("committee default", [none, none])
     return [*numbers, 100 * gain, calls]
 
 

@@ -18,6 +18,7 @@ from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.offline_stage import (
     Fitted,
+    _dev_rows,
     from_artifact,
     no_prior,
     offline_stage,
@@ -25,6 +26,7 @@ from reward_router.replay.offline_stage import (
 )
 from reward_router.replay.protocols import Split, folds
 from reward_router.replay.records import Records
+from reward_router.routers.trusted import TrustedThompson
 
 torch = pytest.importorskip("torch", reason="strengths are learned with torch")
 SMALL = (8, 0.2, False)  # dim, lambda, balance
@@ -172,12 +174,41 @@ def test_a_stale_prior_is_given_up(rows: list[dict[str, Any]]) -> None:
     assert right["good"] > right["none"]
 
 
+def test_a_stream_hardly_moves_a_prior_that_is_worth_much(records: Records) -> None:
+    """Its part of the mixture stays; the dev rows alone may say that it is worth a pair."""
+    split = split_of(records)
+    fitted = replace(offline_stage(split, *SMALL), precision=1.0, offset_precision=1.0)
+    x_1D = fitted.h_PD[:1]
+    expected_K = (x_1D @ fitted.strength_KD.T + fitted.offset_K)[0]
+
+    def moved(worth: float) -> float:
+        router = with_prior(fitted, worth=worth)
+        assert isinstance(router, TrustedThompson)
+        for arm in (0, 1, 0, 1):
+            router.update(x_1D, np.array([arm]), np.array([float(arm)]))
+        # what all arms share is the level of payoffs, which no arm is preferred for
+        return float(np.ptp(router.informed.posterior(x_1D)[0][0] - expected_K))
+
+    assert moved(1000.0) < 0.02 < 0.2 < moved(0.0)
+
+
+def test_a_dev_split_without_anything_to_tell_is_drawn_again() -> None:
+    """Two of thirty prompts tell arms apart: most draws leave the dev side without one."""
+    right_TK = np.ones((30, 3))
+    right_TK[[4, 21], 0] = 0.0
+    for seed in range(5):
+        dev_T = _dev_rows(np.arange(30), right_TK, seed)
+        assert dev_T[[4, 21]].sum() == 1
+        assert dev_T.sum() == 6
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
         ("bayesian:without=onlin", r"without=onlin; did you mean online\?.*online, offline, cls"),
         ("bayesian:without=pca", r"without=pca.*allowed: online, offline, cls"),
         ("bayesian:trust=0", r"trust=0.0, allowed: above 0"),
+        ("bayesian:worth=-1", r"worth must lie in \[0, 1e\+09\], got -1"),
         ("bayesian:deep=3", r"unknown key 'deep'.*without"),
         ("weighted_score:a=2", r"a=2.0, allowed: 0"),
         ("bayesan", r"did you mean bayesian\?"),

@@ -23,7 +23,7 @@ from reward_router.fit_prior.pairs import SourcedPair, in_words, load_pairs, pai
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
 from reward_router.fit_prior.scoring import score_pairs, write_rows
 from reward_router.fit_prior.tables import category_table, main_table, method_figures, methods
-from reward_router.offline.apart import calibrate_apart
+from reward_router.offline.apart import LearnedRows, calibrate_apart
 from reward_router.offline.calibrate import Calibration
 from reward_router.offline.encoder import TextEncoder
 from reward_router.offline.prior import ABOUT, Prior, save_prior
@@ -85,15 +85,16 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     fitted = _fitted(config, recorded, role, out, console)
     # An abstention pays 1/2 here, as in replay.
     payoff_PK = np.where(recorded.abstained_PK, 0.5, payoff.matrix(recorded.records, config.seed))
-    dev = np.flatnonzero(role.dev_P)
-    calibration = calibrate_apart(
-        fitted.h_PD[dev],
-        fitted.strengths.bt_KD,
-        payoff_PK[dev],
-        dev,
-        recorded.source_P[dev],
-        float(len(dev)),
+    learned = np.flatnonzero(role.train_P | role.dev_P)
+    rows = LearnedRows(
+        h_RD=fitted.h_PD[learned],
+        payoff_RK=payoff_PK[learned],
+        unit_R=learned,
+        dev_R=role.dev_P[learned],
+        sources=recorded.source_P[learned],
     )
+    most_worth = float(role.dev_P.sum())
+    calibration = calibrate_apart(rows, fitted.strengths.bt_KD, most_worth)
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(
         arms=recorded.records.arms,

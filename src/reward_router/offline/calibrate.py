@@ -145,7 +145,7 @@ def calibrate(
             gram_CC, _ = arm.weighted(r)
             counts.append(max(gram_CC[2, 2], 1e-12))
     # Before the residuals: they are to hold what the shrunk intercepts leave over.
-    offset_K = _shrunk(offset_K, variance / np.array(counts), paid_PK)
+    offset_K = shrunk(offset_K, variance / np.array(counts), paid_PK)
     residual_PK = payoff_PK - mean - scale * f_PK - offset_K
     return Calibration(
         scale=scale,
@@ -159,7 +159,7 @@ def calibrate(
     )
 
 
-def _shrunk(offset_K: Float, noise_J: Float, paid_PK: NDArray[np.bool_]) -> Float:
+def shrunk(offset_K: Float, noise_J: Float, paid_PK: NDArray[np.bool_]) -> Float:
     """Intercepts about their mean, shrunk towards it (James-Stein).
 
     They keep the share of their spread that their estimates' noise does not explain.

@@ -23,11 +23,12 @@ from functools import partial
 
 import numpy as np
 
+from reward_router import checks
 from reward_router.errors import InputError
 from reward_router.keyed import rng
 from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.offline_stage import Fitted, no_prior, offline_stage, with_prior
+from reward_router.replay.offline_stage import WORTH, Fitted, no_prior, offline_stage, with_prior
 from reward_router.replay.protocols import (
     RowOutcome,
     Run,
@@ -113,6 +114,7 @@ def bayesian_method(  # noqa: PLR0913 - its keywords are the options of the meth
     prior: str = "",
     width: float = NARROW,
     decision_margin: float | None = None,
+    worth: float = WORTH,
 ) -> LearnedVariant:
     """BayesianRouter, whole or without one of its parts.
 
@@ -126,12 +128,15 @@ def bayesian_method(  # noqa: PLR0913 - its keywords are the options of the meth
         width: share of a posterior's standard deviation that is sampled; 1 is the paper's rule.
         decision_margin: expected payoff that one decision may give up against the arm that the
             posterior thinks best; None: any.
+        worth: payoffs that the prior itself is worth at least, where ``trust`` is below 1; 0: as
+            calibrated.
     """
     _check_options(without, trust, prior, width)
     checked_decision_margin(decision_margin)
+    checks.real("router bayesian: worth", worth, 0.0, 1e9)
     _check_torch("bayesian")
     learner: RouterFactory | None = partial(
-        with_prior, trust=trust, width=width, decision_margin=decision_margin
+        with_prior, trust=trust, width=width, decision_margin=decision_margin, worth=worth
     )
     if without == "online":
         learner = None

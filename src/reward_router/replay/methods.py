@@ -163,6 +163,7 @@ _CROSSFIT: dict[str, tuple[MethodKind, dict[str, type], Callable[..., Method]]] 
             "without": str,
             "trust": float,
             "width": float,
+            "worth": float,
             "decision_margin": float,
             **_STRENGTHS,
         },

@@ -9,16 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.errors import InputError
-from reward_router.offline.apart import calibrate_apart
+from reward_router.offline.apart import LearnedRows, calibrate_apart
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
 from reward_router.routers import LinearThompson
 from reward_router.routers.trusted import NARROW, NO_PRIOR, TRUST, trusted
-from reward_router.types import Float, Router
+from reward_router.types import Float, Int, Router
 
 DEV = 0.2  # of the training prompts
+WORTH = 1000.0
+"""Payoffs that a prior is worth at least, as the informed part of the mixture.
+
+A dev split is too small to say how far strengths may be off: on one file it said 1 pair in some
+folds and 243 in others. So a stream hardly moves the prior itself. What it teaches is learned by
+the two other parts, and the trust goes to them where they foresee payoffs better (docs/log.md).
+"""
+DRAWS = 20  # of a dev split, before a file is one on which nothing can be learned
 _LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing else does
 
 
@@ -75,14 +84,14 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
 
 
 def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
-    from reward_router.offline.strengths import dev_rows, fit_strengths, right_of
+    from reward_router.offline.strengths import fit_strengths, right_of
 
     records = split.records
     fit_P = split.fit_P
     features_PF = split.pair_features_PF
     right_TK = right_of(records.margins_PK[fit_P], records.label_P[fit_P])
     group_T = records.group_P[fit_P]
-    dev_T = dev_rows(group_T, DEV, split.repeat)
+    dev_T = _dev_rows(group_T, right_TK, split.repeat)
     strengths = fit_strengths(
         features_PF[fit_P],
         right_TK,
@@ -97,18 +106,18 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     # Calibrated on payoffs of every row at once: sparse and late ones are what the run is about.
     complete = replace(split.feedback, fraction=1.0, delay=0)
     payoff_PK = complete.matrix(records, split.repeat)
-    dev_P = fit_P[dev_T]
     unit_P = (split.pairs or split.contexts).unit_P
     # The prior is worth no more contexts than those it was learned on.
     contexts = float(len(np.unique(unit_P[fit_P])))
-    calibration = calibrate_apart(
-        h_PD[dev_P],
-        strengths.bt_KD,
-        payoff_PK[dev_P],
-        unit_P[dev_P],
-        records.category_P[dev_P],
-        contexts,
+    rows = LearnedRows(
+        h_RD=h_PD[fit_P],
+        payoff_RK=payoff_PK[fit_P],
+        unit_R=unit_P[fit_P],
+        dev_R=dev_T,
+        # Folds share their categories, so arms' means do not move between them.
+        sources=records.category_P[fit_P] if split.carried else None,
     )
+    calibration = calibrate_apart(rows, strengths.bt_KD, contexts)
     centred_KD = strengths.bt_KD - strengths.bt_KD.mean(axis=0)
     return Fitted(
         h_PD=h_PD,
@@ -122,11 +131,29 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     )
 
 
+def _dev_rows(group_T: Int, right_TK: Float, seed: int) -> NDArray[np.bool_]:
+    """The dev split of the training prompts: the first draw that has something on either side.
+
+    That is a row on which one arm is right and another wrong. Where arms seldom differ a draw may
+    have none, and another one has.
+    """
+    from reward_router.offline.strengths import dev_rows
+
+    tells_T = (right_TK == 1).any(axis=1) & (right_TK == 0).any(axis=1)
+    names = ["dev", *(f"dev {again}" for again in range(1, DRAWS))]
+    for name in names:
+        dev_T = dev_rows(group_T, DEV, seed, name)
+        if tells_T[dev_T].any() and tells_T[~dev_T].any():
+            return dev_T
+    return dev_rows(group_T, DEV, seed)
+
+
 def with_prior(
     fitted: Fitted,
     trust: float = TRUST,
     width: float = NARROW,
     decision_margin: float | None = None,
+    worth: float = WORTH,
 ) -> Router:
     """Thompson sampling from the calibrated prior; payoffs are 0 or 1.
 
@@ -138,15 +165,19 @@ def with_prior(
         trust: weight of the calibrated prior in a mixture with the zero prior; 1: no mixture.
         width: share of a posterior's standard deviation that is sampled.
         decision_margin: expected payoff that one decision may give up; None: any.
+        worth: payoffs that the prior is worth at least; 0: as calibrated, and so where ``trust`` is
+            1, since nothing else would learn then.
     """
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
     level = fitted.level
     bernoulli_sd = 0.0 if level is None else float(np.sqrt(max(level[0] * (1 - level[0]), 0.0)))
+    noise_sd = max(fitted.noise_sd, bernoulli_sd)
+    least = worth / noise_sd**2 if trust < 1 else 0.0
     return trusted(
         prior_KC,
-        fitted.precision,
-        max(fitted.noise_sd, bernoulli_sd),
-        fitted.offset_precision,
+        max(fitted.precision, least),
+        noise_sd,
+        max(fitted.offset_precision, least),
         trust=trust,
         zero_precision=fitted.zero_precision,
         level=level,

@@ -743,9 +743,9 @@ def _column_mapping(words: Sequence[str] | None) -> dict[str, str]:
     mapping = {}
     for word in words or ():
         ours, _, theirs = word.partition("=")
+        if not ours or not theirs:
+            raise InputError(f"--column {word!r}: write it as OURS=THEIRS, e.g. prompt=question")
         mapping[ours] = theirs
-    if words and not all(mapping.values()):
-        raise InputError(f"--column {words[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
     return mapping
 
 

@@ -73,7 +73,7 @@ Record = TypeVar("Record", PromptRecord, PreferenceRecord)
 def load_prompts(  # noqa: PLR0913 (the settings of a section `data`)
     path_or_name: str,
     *,
-    split: str = "train",
+    split: str | None = "train",
     columns: Mapping[str, str] | None = None,
     template: str | None = None,
     limit: int | None = None,
@@ -258,7 +258,7 @@ class _Reading:
     def __init__(
         self,
         source: str,
-        split: str,
+        split: str | None,
         config_name: str | None,
         categories: Sequence[str] | None,
         limit: int | None,
@@ -347,7 +347,8 @@ class _Reading:
                 hints += f"; categories there are: {', '.join(sorted(self.seen))}"
             if left_out := self.tally.told():
                 hints += f"; {left_out}"
-            raise InputError(f"data {self.source}, split {self.split_setting!r}: no rows{hints}")
+            of_split = f", split {self.split_setting!r}" if self.split_setting else ""
+            raise InputError(f"data {self.source}{of_split}: no rows{hints}")
         if tell:
             self.tally.tell()
         return records
@@ -357,9 +358,9 @@ def _digest(content: object) -> str:
     return hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
 
 
-def _fold(split: str) -> tuple[str, float, float]:
+def _fold(split: str | None) -> tuple[str | None, float, float]:
     """The split's name, and the percents of its prompts from which and to which it goes."""
-    parts = _FOLD.fullmatch(split)
+    parts = _FOLD.fullmatch(split or "")
     if parts is None:
         return split, 0.0, 100.0
     low = float(parts["low"])

@@ -22,17 +22,25 @@ NEXT_OWN = (
     "was it the router? The same, with arms drawn at random:\n"
     "  reward-router train CONFIG --out OTHER \\\n"
     "    --set 'router={name: uniform}'\n"
-    "  reward-router compare RUN OTHER\n"
-    "the adapter and its policy as one model:\n"
-    "  reward-router export RUN merged/"
+    "  reward-router compare RUN OTHER"
 )
+NEXT_UNIFORM = (
+    "would routing do better? The same, with arms that are chosen by what they earn:\n"
+    "  reward-router train CONFIG --out OTHER \\\n"
+    "    --set 'router={name: adaptive}'\n"
+    "  reward-router compare RUN OTHER"
+)
+NEXT_MODEL = "the adapter and its policy as one model:\n  reward-router export RUN merged/"
 HARDLY_EVER = 0.05
 """Gold before training below which a payoff that is made of gold has next to nothing to compare."""
 
 
 def what_next(summary: Json) -> str:
     """What a user does next: after the default set-up its own data, after own data a comparison."""
-    return NEXT_DEFAULT if summary.get("study") else NEXT_OWN
+    if summary.get("study"):
+        return NEXT_DEFAULT
+    compared = NEXT_UNIFORM if summary.get("router") == "uniform" else NEXT_OWN
+    return f"{compared}\n{NEXT_MODEL}"
 
 
 def too_hard(before: float, payoff: str) -> str:
@@ -186,9 +194,20 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
             "the router was paid against the truth: its payoff has correlation "
             f"{r['r']:+.2f} with gold"
         )
-    if (summary.get("counts") or {}).get("pairs") == 0:
-        found.append("no pair was trained on: the arms told no two responses apart")
-    return "; ".join(found)
+    found.append(_no_pairs(summary.get("counts") or {}))
+    return "; ".join(reason for reason in found if reason)
+
+
+def _no_pairs(counts: Json) -> str:
+    """Why no pair was trained on; empty where there were some."""
+    if counts.get("pairs") != 0:
+        return ""
+    if counts.get("responses") and counts.get("truncated") == counts["responses"]:
+        return (
+            "no pair was trained on: the token limit cut every response, and two cut ones make no "
+            "pair (a larger policy.max_new_tokens, or pairs.truncated: keep)"
+        )
+    return "no pair was trained on: the arms told no two responses apart"
 
 
 def _whole(share: float) -> str:

@@ -28,6 +28,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segments
 from rich.status import Status
 from rich.table import Column
 from rich.table import Table as RichTable
@@ -139,8 +140,10 @@ def show_table(console: Console, table: "LiteralTable", *, width: int | None = N
     """Print a table; ``width``: at least so many columns, cut nowhere."""
     if width is None:
         console.print(table)
-    else:
-        console.print(table, width=max(console.width, width), crop=False)
+        return
+    # Rendered first: `Console.print` never takes more columns than the console has.
+    room = console.options.update(width=max(console.width, width))
+    console.print(Segments(console.render(table, room)), crop=False)
 
 
 def show_box(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:

@@ -391,14 +391,20 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """RunError that names the file and what to do, where the block cannot write it."""
+    """RunError that names the file and what to do, where the block cannot write it.
+
+    InputError where the path itself cannot be right.
+    """
     try:
         yield
     except _disk_errors() as error:
         why = getattr(error, "strerror", None) or error
+        # No room will help where a file stands in the place of a folder, or the other way round.
+        if isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+            raise InputError(f"{path} cannot be written: {why}; give another path") from None
         raise RunError(
-            f"{path} cannot be written: {why}; nothing before it is lost: make "
-            "room and use --resume"
+            f"{path} cannot be written: {why}; nothing before it is lost: make room and run the "
+            "command again (with --resume, where it has that option)"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """What a finished run says of itself: summary.json, and the table on the terminal."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -344,12 +345,14 @@ def gold_table(gold: dict[str, Any], title: str) -> LiteralTable:
         table.column(column, justify="left" if column == "category" else "right")
     for name, row in gold.items():
         low, high = row["ci95"]
+        # Of one prompt there is no interval.
+        known = low is not None and math.isfinite(low) and math.isfinite(high)
         table.row(
             name,
             str(row["n"]),
             f"{row['before']:.2f}",
             f"{row['after']:.2f}",
             f"{row['diff']:+.2f}",
-            f"[{low:+.2f}, {high:+.2f}]",
+            f"[{low:+.2f}, {high:+.2f}]" if known else "-",
         )
     return table

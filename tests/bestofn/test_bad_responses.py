@@ -38,6 +38,9 @@ GOOD = {"id": "a", "prompt": "Say hi.", "responses": ["hi", "hello"], "golds": [
         ({"golds": [1, 7]}, r"line 2: golds\[1\] is 7; allowed a number in \[0, 1\]"),
         ({"golds": [1, "yes"]}, r"line 2: golds\[1\] is 'yes'"),
         ({"golds": [1, float("nan")]}, r"golds\[1\] is nan"),
+        ({"golds": ["1", "many"]}, r"line 2: golds\[1\] is 'many'"),
+        ({"golds": ["1", "nan"]}, r"line 2: golds\[1\] is 'nan'"),
+        ({"split": "later"}, "line 2: split is 'later'; allowed train"),
         ({"id": "a"}, "id 'a' was given before"),
         ({"prompt": " "}, "line 2: the prompt is empty"),
     ],
@@ -53,6 +56,32 @@ def test_a_bad_row_is_named(
     with pytest.raises(InputError, match=message):
         bestofn(settled(), tmp_path / "best.jsonl", files=Files(file))
     assert not (tmp_path / "best.jsonl").exists()
+
+
+def test_golds_written_as_texts(write: Callable[..., str], settled: Callable[..., Config]) -> None:
+    """What CSV, pandas and a verifier's log make of numbers and of true and false."""
+    [item] = read_responses(write([{**GOOD, "golds": ["1.0", "False"]}]), settled())
+    assert item.gold_N.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("column", ["split", "part"])
+def test_every_row_is_on_the_side_that_it_names(
+    column: str, write: Callable[..., str], settled: Callable[..., Config]
+) -> None:
+    """In any spelling, and none is lost for being called something else than train or test."""
+    words = ["Train", "training", "TEST", "validation", "dev", None]
+    rows = [{**GOOD, "id": str(i), column: word} for i, word in enumerate(words)]
+    columns = ["data.columns={split: part}"] if column == "part" else []
+    items = read_responses(write(rows), settled(*columns))
+    assert [item.side for item in items] == ["train", "train", "test", "test", "test", None]
+
+
+def test_a_split_column_does_not_empty_a_file_to_choose_for(
+    write: Callable[..., str], settled: Callable[..., Config]
+) -> None:
+    rows = [{**GOOD, "split": "held out"}]
+    [item] = read_responses(write(rows), settled(), "test")
+    assert item.side == "test"
 
 
 def test_no_row_at_all(write: Callable[..., str], settled: Callable[..., Config]) -> None:
@@ -131,3 +160,18 @@ def test_files_that_do_not_go_together(
     one, two = write([GOOD], "one.jsonl"), write([GOOD], "two.jsonl")
     with pytest.raises(InputError, match="id 'a' is in"):
         bestofn(settled(), Path(one).parent / "best.jsonl", files=Files(train=one, test=two))
+
+
+def test_a_folder_is_no_file_to_write(
+    write: Callable[..., str], settled: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Said before anything is scored, for both of the files."""
+    files = Files(write([GOOD, {**GOOD, "id": "b"}]))
+    with pytest.raises(InputError, match="is a folder"):
+        bestofn(settled(), tmp_path, files=files)
+    with pytest.raises(InputError, match="is a folder"):
+        bestofn(settled(), tmp_path / "best.jsonl", files=files, json_out=tmp_path)
+    under_a_file = Path(files.responses or "") / "best.jsonl"
+    with pytest.raises(InputError, match="Not a directory; give another path"):
+        bestofn(settled(), under_a_file, files=files)
+    assert not (tmp_path / "best.kept").exists()

@@ -347,13 +347,19 @@ def test_a_cut_response_is_not_chosen() -> None:
     )  # there is no other
 
 
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("raise RuntimeError('away')", "failed: "),
+        ("return [[float('nan')] * len(row) for row in responses]", "no score for any response"),
+    ],
+)
 def test_an_arm_that_never_answered_is_not_chosen(
-    write: Write, settled: Settled, tmp_path: Path, made: Made
+    body: str, why: str, write: Write, settled: Settled, tmp_path: Path, made: Made
 ) -> None:
+    """Nor is it the best single arm: what it puts first is any response."""
     (tmp_path / "dead_arm.py").write_text(
-        "class Dead:\n"
-        "    def score(self, prompts, responses):\n"
-        "        raise RuntimeError('away')\n",
+        f"class Dead:\n    def score(self, prompts, responses):\n        {body}\n",
         encoding="utf-8",
     )
     arms = "{name: %s, kind: metric, metric: length, direction: %s}"
@@ -364,10 +370,16 @@ def test_an_arm_that_never_answered_is_not_chosen(
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
+        patch.delitem(sys.modules, "dead_arm", raising=False)
         conf = settled(f"arms=[{', '.join(listed)}]")
-        result = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(made(60))))
-    assert result["failed"]["away"].startswith("failed")
-    assert {row["arm"] for row in chosen(tmp_path / "best.jsonl")} == {"short", "long"}
+        rows = made(60)
+        for row in rows:  # the shortest and the longest are wrong: a guess is better than either
+            sizes = [len(text) for text in row["responses"]]
+            row["golds"] = [float(min(sizes) < size < max(sizes)) for size in sizes]
+        result = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(rows)))
+    assert result["failed"]["away"].startswith(why)
+    assert {result["best_single"]["train"], result["best_single"]["test"]} <= {"short", "long"}
+    assert {row["arm"] for row in chosen(tmp_path / "best.jsonl")} <= {"short", "long"}
     assert result["methods"]["routed"]["calls_per_response"] == 1.0
 
 
@@ -392,6 +404,7 @@ def test_a_row_that_an_arm_cannot_answer_is_no_score(
         first, second = (bestofn(conf, tmp_path / "best.jsonl", files=file) for _ in range(2))
     rows = made(40)
     assert first["failed"] == {}
+    assert first["failed_prompts"] == {"picky": 1}
     assert first["calls"]["made_now"]["picky"] == sum(
         len(set(row["responses"])) for row in rows if "number 7" not in row["prompt"]
     )

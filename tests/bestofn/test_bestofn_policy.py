@@ -42,6 +42,28 @@ def test_the_policy_samples_once(tiny: Tiny, tmp_path: Path) -> None:
     assert len(text.splitlines()) == 6
 
 
+def test_other_prompts_under_the_same_ids_are_sampled_anew(tiny: Tiny, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    settings = (
+        f"data={{source: {prompts}, answer_kind: number}}",
+        "split={train: 0.5}",
+        "eval.limit=6",
+    )
+
+    def sampled(question: str) -> list[str]:
+        rows = [{"id": str(i), "prompt": question.format(i), "answer": i} for i in range(12)]
+        prompts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        bestofn(tiny(*settings), tmp_path / "best.jsonl")
+        [kept] = (tmp_path / "best.kept").glob("samples-*.jsonl")
+        return kept.read_text(encoding="utf-8").splitlines()
+
+    first = sampled("What is {} + 0?")
+    assert sampled("What is {} + 0?") == first
+    changed = sampled("Say the number {}, please.")
+    assert changed[: len(first)] == first
+    assert len(changed) > len(first)
+
+
 def test_the_loss_is_the_mean_over_the_responses_tokens(tiny: Tiny) -> None:
     import torch
 

@@ -196,6 +196,15 @@ def test_watch_and_compare_read_what_runs_wrote(
     assert "gold does not compare" not in page
     with pytest.raises(InputError, match="two runs"):
         compare([tmp_path / "one"], tmp_path / "x.html", console)
+    with pytest.raises(InputError, match="is a folder"):
+        compare([tmp_path / "one", tmp_path / "two"], tmp_path, console)
+
+    # A run without samples is judged by its greedy gold, the other one by its sampled gold.
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    (tmp_path / "two" / "summary.json").write_text(json.dumps({**summary, "gold_sampled": None}))
+    compare([tmp_path / "one", tmp_path / "two"], tmp_path / "both.html", console)
+    shown = " ".join(console.export_text().split())
+    assert "measured in two ways (one under sampling, two greedy)" in shown
     with pytest.raises(InputError, match="no run here"):
         watch.watch(tmp_path / "nothing", console, once=True)
 

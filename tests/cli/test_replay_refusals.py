@@ -32,6 +32,8 @@ FILES: dict[str, tuple[str, list[str]]] = {
     "no label": ("".join(json.dumps({k: v for k,
                                      v in r.items() if k != "label"}) + "\n" for r in good()),
                                      ["no usable row", "line 1", "label None"]),
+    "true for a label": ("".join(json.dumps(r) + "\n" for r in with_(label=True)),
+                         ["label True does not say which response is better", "a or b"]),
     "a label of its own": ("".join(json.dumps(r) + "\n" for r in with_(label="A wins")),
                            ["'A wins'", "allowed: a, b"]),
     "one arm only": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": [1, 2]})),
@@ -46,6 +48,11 @@ FILES: dict[str, tuple[str, list[str]]] = {
                                     ["neither scores nor verdicts"]),
     "empty": ("", ["no usable row"]),
     "CSV without scores": ("id,label\n1,a\n", ["line 2", "neither scores nor verdicts"]),
+    "an arm without a name": ("".join(json.dumps(r) + "\n" for r in with_(scores={"": [1, 2],
+                                                                                  "y": [1, 2]})),
+                              ["line 1", "an arm without a name"]),
+    "nearly the columns of scores": ("prompt,chosen,rejected,rm_chosen,rm_rejected\nx,y,z,1,0\n",
+                                     ["call rm_chosen and rm_rejected rm:a and rm:b"]),
     "not JSON": ("{id: 1}\n", ["line 1", "not JSON"]),
 }  # fmt: skip
 

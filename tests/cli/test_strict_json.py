@@ -98,6 +98,20 @@ def test_names_are_printed_as_they_are(name: str, markup: bool) -> None:
     assert "\n" not in shown
 
 
+def test_a_wide_table_is_cut_nowhere() -> None:
+    """A log file or a pipe counts as 80 columns; figures of a table that asks for more stay."""
+    nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - the console holds it to its end
+    console = Console(record=True, width=80, file=nowhere)
+    table = progress.LiteralTable("figures")
+    cells = [f"{number}.5 [0.1, 0.9]" for number in range(8)]
+    for cell in cells:
+        table.column(cell, no_wrap=True)
+    table.row(*cells)
+    progress.show_table(console, table, width=200)
+    shown = console.export_text()
+    assert all(shown.count(cell) == 2 for cell in cells)
+
+
 def test_the_cache_is_one_folder_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("REWARD_ROUTER_CACHE", "~/mine")

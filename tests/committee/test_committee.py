@@ -247,6 +247,15 @@ def test_few_labels_or_one_side_are_not_believed(made):
     assert Committee(np.ones(30)).fit(wide, few).judge(wide)[1].max() == 1
 
 
+@pytest.mark.parametrize("prompts", [1, 2, 4])
+def test_labels_of_a_few_prompts_are_not_believed(made, prompts):
+    """Prompts are held out whole, so that so few leave nothing to compare on: one arm plays."""
+    margins, labels = made(60, [1.0, 2.0, 0.5])
+    committee = Committee([1, 1, 1]).fit(margins, labels, np.arange(60) % prompts)
+    assert committee.plan is None
+    assert (committee.judge(margins)[1] == 1).all()
+
+
 def test_constant_and_missing_arms_carry_no_confidence(made):
     margins, label = made(200, [0.8])
     dull = np.column_stack([np.full(200, 3.0), np.full(200, np.nan), margins])

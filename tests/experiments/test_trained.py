@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reward_router.errors import InputError
 from reward_router.experiments.command import experiment
 from reward_router.experiments.instructions import length_controlled
 from reward_router.experiments.kind import EXPERIMENTS, Request
@@ -142,6 +143,12 @@ def test_long_context_is_the_table_of_best_of_n(tmp_path: Path) -> None:
     assert gold["LASER (frozen, greedy)"] > max(gold["only short"], gold["only long"])
     assert gold["best single, named beforehand"] in (gold["only short"], gold["only long"])
     assert result["rows"]["random"]["seeds"] == 2
+
+    # Other responses in the same file are another experiment.
+    assert experiment("long-context", request, tmp_path / "out", resume=True) == result
+    responses.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    with pytest.raises(InputError, match="file of responses is not what the experiment began"):
+        experiment("long-context", request, tmp_path / "out", resume=True)
 
 
 def test_long_context_samples_for_every_task_and_averages(

@@ -108,6 +108,18 @@ def test_after_own_data_a_comparison_is_next() -> None:
     own = facts.what_next(summary(study=None))
     assert "name: uniform" in own
     assert "compare RUN OTHER" in own
+    # What ran with arms drawn at random is compared with a router.
+    assert "name: uniform" not in facts.what_next(summary(study=None, router="uniform"))
+
+
+def test_why_no_pair_was_trained_on() -> None:
+    """Arms that tell nothing apart, or a limit that cut all: two cut responses make no pair."""
+    cut = {"pairs": 0, "responses": 36, "truncated": 36}
+    change = {"n": 40, "before": 0.25, "after": 0.25, "diff": 0.0, "ci95": [0.0, 0.0]}
+    gold = {"all": change}
+    assert "token limit cut every" in said(counts=cut, gold_sampled=gold)["likely cause"]
+    some_ended = {**cut, "truncated": 35}
+    assert "told no two" in said(counts=some_ended, gold_sampled=gold)["likely cause"]
 
 
 def test_a_policy_that_is_hardly_ever_right_is_named_as_the_cause() -> None:

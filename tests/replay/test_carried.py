@@ -150,6 +150,18 @@ def test_a_prompt_that_is_judged_teaches_nothing(make_rows: Make) -> None:
         parts_of(together, part_P == 0, "here")
 
 
+@pytest.mark.parametrize("per_prompt", [1, 3, 30])
+def test_a_committee_that_learned_on_next_to_nothing_asks_one_arm(
+    make_rows: Make, per_prompt: int
+) -> None:
+    few = [recorded(make_rows(1, per_prompt), "here")]
+    settings = replace(SETTINGS, routers=["committee"])
+    test = [recorded(elsewhere(make_rows, 1), "there")]
+    found = train_test(few, test, lambda r: r, settings, Carry())["files"][0]
+    assert found["routers"]["committee"]["calls_per_row"] == 1
+    assert "promise_curve" not in found
+
+
 def test_ids_of_two_files_are_not_one_prompt(make_rows: Make) -> None:
     rows = [{key: value for key, value in row.items() if key != "prompt"} for row in make_rows()]
     together, _ = joined([recorded(rows, "one"), recorded(rows, "two")])
@@ -175,6 +187,16 @@ def test_each_source_is_left_out_once(make_rows: Make) -> None:
     entry = found["by_source"]["by"]
     assert entry["mean"] == pytest.approx(np.mean(gains))
     assert entry["worst"] == pytest.approx(min(gains))
+
+    # The yardstick is the same where nobody listed it: the arm that the other sources name.
+    alone = by_source(
+        [recorded(rows, "file")], lambda r: r, replace(SETTINGS, routers=["by"]), Carry()
+    )
+    assert alone["by_source"]["by"]["mean"] == pytest.approx(np.mean(gains))
+    assert [result["best_of_training"] for result in alone["files"]] == [
+        max(result["routers"]["best_train"]["share"].items(), key=lambda arm: arm[1])[0]
+        for result in found["files"]
+    ]
     with pytest.raises(InputError, match="one source"):
         by_source([recorded(elsewhere(make_rows, 1), "alone")], lambda r: r, SETTINGS, Carry())
 
@@ -195,7 +217,7 @@ def test_a_table_by_any_column(write_rows: Callable[..., Path], make_rows: Make)
     ][0]["routers"]
     assert result["by:column=level"]["accuracy"] > result["best_train"]["accuracy"] + 0.05
     assert result["by:column=source"]["accuracy"] == result["best_train"]["accuracy"]
-    with pytest.raises(InputError, match="no row has a column"):
+    with pytest.raises(InputError, match=r"'nowhere', allowed here: category, source$"):
         replay(
             [str(write_rows(rows))], ["by:column=nowhere"], features="none", seeds=1, console=QUIET
         )

@@ -109,6 +109,42 @@ def test_identical_arms_make_the_verdict_stay(records: Records) -> None:
     assert verdict["text"].startswith(f"Use {made.arms[0]} alone")
 
 
+def test_arms_that_always_tie_leave_nothing_to_gain(records: Records) -> None:
+    """Probabilities in single precision sum to a little more than 1: that is no gain."""
+    alike = replace(records, second_PK=records.first_PK)
+    methods = ["linucb", "adaptive", "laser", "majority"]
+    result = evaluate_methods(alike, ReplaySettings(methods, features="category", seeds=2))
+    assert result["verdict"]["action"] == "arm"
+    for method in methods:
+        entry = result["routers"][method]
+        assert entry["accuracy"] == pytest.approx(0.5, abs=1e-12)
+        assert entry["vs_best_single"]["diff"] == 0
+        assert entry["vs_best_single"]["inside"]
+
+
+def test_an_arm_with_the_name_of_a_method_is_no_bound(records: Records) -> None:
+    names = ("oracle", "majority", *records.arms[2:])
+    settings = ReplaySettings(["linucb", "majority"], features="none", seeds=1)
+    verdict = evaluate_methods(replace(records, arms=names), settings)["verdict"]
+    assert "oracle, majority: an arm has the name of a method" in verdict["text"]
+    headroom = f"{100 * verdict['headroom']:+.1f} pp"
+    assert f"always picking an arm that is right would gain {headroom}" in verdict["text"]
+
+
+def test_labels_that_name_the_worse_response_are_suspected(records: Records) -> None:
+    """Arms that are right by their scores are wrong by such labels, and a caution asks why."""
+    settings = ReplaySettings(routers=["majority"], features="none", seeds=1)
+
+    def cautions(named: Records) -> str:
+        without_constant = named.select(drop="constant")
+        verdict: dict[str, Any] = evaluate_methods(without_constant, settings)["verdict"]
+        return " ".join(verdict["cautions"])
+
+    turned = replace(records, label_P=-records.label_P)
+    assert "wrong more often than right" in cautions(turned)
+    assert "wrong more often" not in cautions(records)
+
+
 def test_worker_processes_change_nothing(records: Records, result: dict[str, Any]) -> None:
     many = evaluate_methods(
         records, ReplaySettings(routers=FEW, features="category", seeds=6, workers=2)

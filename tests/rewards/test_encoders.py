@@ -152,3 +152,8 @@ def test_minilm_puts_the_relevant_answer_first():
         [["The capital of France is Paris.", "I like pancakes."]],
     )[0]
     assert right > wrong + 0.3
+
+
+def test_a_language_model_by_name_is_no_encoder() -> None:
+    with pytest.raises(InputError, match="no sentence encoder; allowed: all-minilm-l6-v2"):
+        load_encoder("tiny")

@@ -189,6 +189,27 @@ BAD = {
 }
 
 
+def test_pairs_that_say_nothing_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(pairs(tmp_path / "p.jsonl"))
+    empty = json.dumps({"prompt": "x", "chosen": "yes", "rejected": "", "category": "polite"})
+    path.write_text(path.read_text(encoding="utf-8") + f"{empty}\n" * 3, encoding="utf-8")
+    fit_arm([str(path)], tmp_path / "out", {}, encoder="tiny", console=Console(width=120))
+    assert "left out 3 pairs: a response is empty" in capsys.readouterr().out
+
+
+@pytest.fixture
+def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the encoder and encoding every text takes minutes: not before all input was seen."""
+
+    def loads(name: str) -> None:
+        raise AssertionError("the encoder was loaded")
+
+    monkeypatch.setattr(fitting, "load_encoder", loads)
+
+
+@pytest.mark.usefixtures("no_encoder")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_heads_are_one_line(tmp_path: Path, name: str) -> None:
     given, says = BAD[name]
@@ -204,6 +225,7 @@ def test_bad_heads_are_one_line(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_encoder")
 def test_too_few_prompts_and_a_folder_of_something_else(tmp_path: Path) -> None:
     few = pairs(tmp_path / "few.jsonl", prompts=8)
     with pytest.raises(InputError, match=r"head 'kind': 4 prompts have pairs; at least 10"):
@@ -212,6 +234,11 @@ def test_too_few_prompts_and_a_folder_of_something_else(tmp_path: Path) -> None:
         fit_arm([few], tmp_path, {}, encoder="tiny", console=QUIET)
     with pytest.raises(InputError, match="holds something else"):
         fit_arm([few], Path(few), {}, encoder="tiny", console=QUIET)
+    left_over = tmp_path / "killed"
+    left_over.mkdir()
+    (left_over / "heads.safetensors.partial").write_bytes(b"half")
+    with pytest.raises(InputError, match="at least 10"):  # and not: something else
+        fit_arm([few], left_over, {"kind": ["polite"]}, encoder="tiny", console=QUIET)
     (tmp_path / "none.jsonl").write_text('{"prompt": "x", "chosen": "same", "rejected": "same"}\n')
     with pytest.raises(InputError, match="identical responses"):
         fit_arm([str(tmp_path / "none.jsonl")], tmp_path / "out", {}, encoder="tiny", console=QUIET)

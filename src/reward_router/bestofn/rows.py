@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,24 @@ from numpy.typing import NDArray
 from reward_router import keyed, preferences
 from reward_router.bestofn.measures import MEASURES, measured, references
 from reward_router.chat import Prompt, Unreadable
-from reward_router.column_names import as_text, required
+from reward_router.column_names import optional, required
 from reward_router.config import Config, DataConfig
 from reward_router.contexts import plain_prompt
 from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED_TASKS, Example, taken_in_turn
 from reward_router.grading import grade
-from reward_router.reading import Broken, DataRow, RowTally, read_rows
+from reward_router.reading import Broken, DataRow, RowTally, is_hub_name, read_rows
 from reward_router.responses import finished
 from reward_router.tasks import SPLITS, generate, verify
 from reward_router.types import Float, Truncated
 
 EITHER = "train+test"
+_SIDES = {
+    **dict.fromkeys(("train", "training", "learn"), "train"),
+    **dict.fromkeys(("test", "choose", "validation", "valid", "val", "dev", "eval"), "test"),
+}
+_WORDS = {"true": 1.0, "false": 0.0}
 _OURS = ("responses", "golds", "split")
 
 
@@ -86,13 +92,16 @@ def read_responses(source: str, config: Config, side: str | None = None) -> list
     data = config.data
     prompt_columns = {ours: theirs for ours, theirs in data.columns.items() if ours not in _OURS}
     tally = RowTally(source)
+    # Of a file every row counts: its split only says on which side it is.
+    on_the_hub = not Path(source).exists() and is_hub_name(source)
+    split = EITHER if on_the_hub else None
     records = load_prompts(
-        source, split=EITHER, columns=prompt_columns, template=data.template, tally=tally
+        source, split=split, columns=prompt_columns, template=data.template, tally=tally
     )
     # Every prompt is to get its best response, so none is left out in silence.
     if tally.first is not None:
         raise InputError(tally.first)
-    rows = [(place, row) for place, row in read_rows(source, EITHER) if not isinstance(row, Broken)]
+    rows = [(place, row) for place, row in read_rows(source, split) if not isinstance(row, Broken)]
     items = []
     for placed, record in zip(rows, records, strict=True):
         items.append(_item(placed, record, config, side))
@@ -116,7 +125,6 @@ def _item(
     verify_one = _rule(record, config.data) if golds_N is None else None
     answer = row.get(columns.get("answer", "answer"), record.answer)
     gold_N = _gold(responses, golds_N, answer, verify_one, _measure(config))
-    side_of_row = as_text(row.get(columns.get("split", "split")))
     return Item(
         record.id,
         record.prompt,
@@ -124,8 +132,23 @@ def _item(
         verify_one,
         responses=responses,
         gold_N=_alike(responses, gold_N),
-        side=side or side_of_row,
+        side=side or _side(row, columns, place),
     )
+
+
+def _side(row: DataRow, columns: Mapping[str, str], place: str) -> str | None:
+    """Train or test, where the row says it in any word for them; None where it does not."""
+    mapping = {ours: theirs for ours, theirs in columns.items() if ours == "split"}
+    word = (optional(row, "split", mapping, place) or "").strip()
+    if not word:
+        return None
+    side = _SIDES.get(word.casefold())
+    if side is None:
+        raise InputError(
+            f"data {place}: split is {word!r}; allowed train (to learn from), "
+            "test (to choose for), or null"
+        )
+    return side
 
 
 def _measure(config: Config) -> str:
@@ -188,16 +211,30 @@ def _golds(row: DataRow, columns: Mapping[str, str], n: int, place: str) -> Floa
         )
 
     gold_N = np.full(n, np.nan)
-    for i, value in enumerate(values):
-        if value is None:
+    for i, cell in enumerate(values):
+        if cell is None:
             continue
+        value = _number(cell)
         in_range = isinstance(value, int | float) and 0 <= value <= 1
         if not in_range:
             raise InputError(
-                f"data {place}: {name}[{i}] is {value!r}; allowed a number in [0, 1], or null"
+                f"data {place}: {name}[{i}] is {cell!r}; allowed a number in [0, 1], or null"
             )
         gold_N[i] = float(value)
     return gold_N
+
+
+def _number(value: Any) -> Any:
+    """The number, true or false in a text, as CSV and pandas write them; all else as it is."""
+    if not isinstance(value, str):
+        return value
+    word = value.strip().casefold()
+    if word in _WORDS:
+        return _WORDS[word]
+    try:
+        return float(word)
+    except ValueError:
+        return value
 
 
 @cache
@@ -276,8 +313,8 @@ def divide(items: Sequence[Item], config: Config) -> LearnedAndJudged:
     test = [item for item in items if not learns(item)]
     if not test:
         raise InputError(
-            f"all {len(items)} prompts are to be learned from and none is left to choose for; "
-            f"split.train is {share}, or every row says split: train"
+            f"prompts to learn from: {len(items)}, and none is left to choose for; give more rows, "
+            f"a smaller split.train than {share}, split: test in some rows, or --train and --test"
         )
     return LearnedAndJudged(train, test)
 

@@ -112,16 +112,19 @@ def bestofn(  # noqa: PLR0913 (the options of the command)
         )
     _check(config, files)
     folder = out.with_name(out.name.removesuffix(".jsonl") + ".kept")
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    for file in (out, json_out):
+        if file is not None and file.is_dir():
+            raise InputError(f"{file} is a folder; name a file in it")
+    # Made now, so that a place which cannot be written is said before anything is scored.
+    for place in (folder, *([json_out.parent] if json_out else [])):
+        with explained(place):
+            place.mkdir(parents=True, exist_ok=True)
     with bar(console, TextColumn("{task.description}", style="bold", markup=False)) as progress:
         work = _Work(config, folder, console, progress, progress.add_task("reading", total=None))
         work.load(files, run, limit)
         result, chosen = work.go(seeds, compared)
     write_atomically(out, "".join(line + "\n" for line in lines(chosen, work.chosen_for)))
     if json_out is not None:
-        with explained(json_out):
-            json_out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(json_out, dumps(result, indent=2) + "\n")
     _tell(result, out, console)
     return result
@@ -236,6 +239,7 @@ class _Work:
         self.task = task
         self.loss: Loss | None = None
         self.failed: dict[str, str] = {}
+        self.failed_prompts: dict[str, int] = {}
 
     # reading
 
@@ -379,6 +383,14 @@ class _Work:
             if not result.ok:
                 self.failed[arm] = f"{result.status}: {result.error}"
                 self._warn(f"arm {arm} failed: {result.error}")
+            elif result.row_errors:
+                first = next(iter(result.row_errors.values()))
+                self.failed_prompts[arm] = len(result.row_errors)
+                count = f"{len(result.row_errors)} of {len(items)} prompts"
+                self._warn(f"arm {arm} failed on {count}; first: {first}")
+            elif not np.isfinite(result.scores_BN).any():
+                self.failed[arm] = "no score for any response"
+                self._warn(f"arm {arm} gave {self.failed[arm]}")
 
             # Rows are as wide as the longest; each keeps its own responses' scores.
             arm_scores = []
@@ -505,6 +517,7 @@ class _Work:
                 "seconds_now": {arm: round(spent, 3) for arm, spent in self.book.spent.items()},
             },
             "failed": dict(self.failed),
+            "failed_prompts": dict(self.failed_prompts),
             "methods": {},
         }
 
@@ -516,7 +529,9 @@ class _Work:
         test_scores = {arm: rows[train_count:] for arm, rows in scores.items()}
         named: str | None = None
         if train_count:
-            named = table.best_arm(table.arm_golds(train_scores, self.learned_from))
+            train_golds = table.arm_golds(train_scores, self.learned_from)
+            heard = table.heard(test_scores)
+            named = table.best_arm({arm: train_golds[arm] for arm in heard})
         return table.compare_methods(
             self.chosen_for,
             test_scores,
@@ -604,7 +619,11 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
         if unknown := prompts["test"] - prompts["measured"]:
             say(console, f"{unknown} prompts without gold are chosen for and left out of the table")
     else:
-        say(console, "no gold is compared: the table needs gold and --compare")
+        say(
+            console,
+            "no gold is compared: the table needs --compare, and prompts whose every response "
+            "has gold",
+        )
     labels = f" and {calls['labels']} for labels" if calls["labels"] else ""
     say(
         console,

@@ -25,6 +25,7 @@ from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED_TASKS, Example, load_examples
 from reward_router.policy import Policy
 from reward_router.responses import Response
+from reward_router.rewards.identity import weights_identity
 from reward_router.rewards.prefix import TokenScorer
 from reward_router.rundir import adapter_tensors, run_config
 from reward_router.strict_json import dumps
@@ -96,7 +97,8 @@ def sampled(
     sides = limited(sides, limit or config.eval.limit or PROMPTS)
 
     # Both sides in one go, so that groups of a batch are full.
-    store = _Samples(folder / f"samples-{_digest(config, run)}.jsonl")
+    path = folder / f"samples-{_digest(config, run)}.jsonl"
+    store = _Samples(path, weights_identity(config.policy.model))
     bare_items = [*sides.train, *sides.test]
     groups = list(_draw(config, policy, bare_items, store, listeners.tick))
     items = []
@@ -175,13 +177,13 @@ def _draw(
     total = len(items)
     for start in range(0, total, CHUNK):
         part = items[start : start + CHUNK]
-        ids = [item.id for item in part]
-        groups = store.get(ids)
+        groups = store.get(part)
         if groups is None:
+            ids = [item.id for item in part]
             prompts = [item.prompt for item in part]
             groups = policy.sample(prompts, ids, config.policy.n_responses, STEP)
             # Kept before they are handed on: what was drawn is never lost.
-            store.add(ids, groups)
+            store.add(part, groups)
         yield from groups
         tick(min(start + CHUNK, total), total)
 
@@ -200,26 +202,45 @@ def _digest(config: Config, run: Path | None) -> str:
 
 
 class _Samples:
-    """Groups of samples in an append-only file; a line that a kill cut short is left out."""
+    """Groups of samples in an append-only file; a line that a kill cut short is left out.
 
-    def __init__(self, path: Path) -> None:
+    A group belongs to its prompts' ids and texts and to the policy's weights: under the same name
+    they may have become others.
+    """
+
+    def __init__(self, path: Path, weights: str) -> None:
         self.path = path
+        self.weights = weights
         self._groups: dict[tuple[str, ...], list[list[Response]]] = {}
+        self._made_of: dict[tuple[str, ...], str] = {}
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         for line in lines:
             try:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            self._groups[tuple(entry["ids"])] = [_read_group(group) for group in entry["responses"]]
+            ids = tuple(entry["ids"])
+            self._groups[ids] = [_read_group(group) for group in entry["responses"]]
+            self._made_of[ids] = entry.get("made_of", "")
 
-    def get(self, ids: Sequence[str]) -> list[list[Response]] | None:
-        return self._groups.get(tuple(ids))
+    def get(self, items: Sequence[Item]) -> list[list[Response]] | None:
+        ids = tuple(item.id for item in items)
+        # Nothing is noted in lines of earlier versions, which are taken as they are.
+        made_of = self._made_of.get(ids) or self._digest(items)
+        return self._groups.get(ids) if made_of == self._digest(items) else None
 
-    def add(self, ids: Sequence[str], groups: Sequence[Sequence[Response]]) -> None:
-        texts = [_written_group(group) for group in groups]
-        line = dumps({"ids": list(ids), "responses": texts}, ensure_ascii=False)
-        append_lines(self.path, [line])
+    def add(self, items: Sequence[Item], groups: Sequence[Sequence[Response]]) -> None:
+        entry = {
+            "ids": [item.id for item in items],
+            "made_of": self._digest(items),
+            "responses": [_written_group(group) for group in groups],
+        }
+        append_lines(self.path, [dumps(entry, ensure_ascii=False)])
+
+    def _digest(self, items: Sequence[Item]) -> str:
+        prompts = [item.prompt for item in items]
+        text = json.dumps([self.weights, *prompts], sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def _read_group(group: Sequence[tuple[str, bool]]) -> list[Response]:

@@ -51,6 +51,15 @@ def arm_golds(scores: ArmScores, items: Sequence[Item]) -> dict[str, Float]:
     return {arm: gold_of_choices(rows, items) for arm, rows in scores.items()}
 
 
+def heard(scores: ArmScores) -> list[str]:
+    """The arms that gave a score to some response; all of them where none did.
+
+    The row of any other arm is chance, and no arm to be named the best.
+    """
+    names = [arm for arm, rows in scores.items() if any(np.isfinite(row).any() for row in rows)]
+    return names or list(scores)
+
+
 def scales(scores: ArmScores) -> dict[str, float]:
     """By arm, the standard deviation of its scores within a prompt.
 
@@ -152,7 +161,7 @@ def compare_methods(
     methods.append(MethodRow(PERFECT, [gold_KP.max(axis=0)], 1.0))
     methods.append(MethodRow(ORACLE, [best_response_P], 0.0))
 
-    best_here = best_arm(golds)
+    best_here = best_arm({arm: golds[arm] for arm in heard(scores)})
     against = named or best_here or ""
 
     # Equal prompts are drawn together: their golds are no independent numbers.

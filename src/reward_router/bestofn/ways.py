@@ -141,7 +141,7 @@ class Way:
             self._python_payoff = own_payoff(config.payoff.path or "")
         self._items: dict[str, Item] = {}
         self._sessions: list[Session] = []
-        # By arm, how often it answered while learning; -1: it failed and never answered.
+        # By arm, how often it answered while learning; -1: it was asked and never said anything.
         self._answers: dict[str, int] = {}
 
     def _committee(self) -> CommitteeOfArms:
@@ -172,13 +172,13 @@ class Way:
 
     def _count(self, batch: Batch, learned: LearningCost) -> None:
         """What judging this batch took, and which arms answered."""
-        failed = batch.verdicts.failed
+        verdicts = batch.verdicts
         for unit, decision in enumerate(batch.decisions):
             name = decided_by(decision)
             learned.shares[name] = learned.shares.get(name, 0) + 1
-            # -1 until its first answer: an arm that only ever failed is not chosen at test time.
+            # -1 until its first answer: an arm that never said anything is not chosen at test time.
             answers_before = self._answers.get(name, -1)
-            if unit in failed:
+            if unit in verdicts.failed or (unit, 0) in verdicts.abstained:
                 self._answers[name] = answers_before
             else:
                 self._answers[name] = max(answers_before, 0) + 1

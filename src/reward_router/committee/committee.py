@@ -40,6 +40,8 @@ from reward_router.errors import InputError
 from reward_router.types import Float, Int, State
 
 FEWEST_LABELS = 10
+FEWEST_PROMPTS = 5
+"""Whole prompts are held out, twice over: fewer leave nothing to learn from."""
 PRICE = 0.0125
 VETO_TRUST = (19.0, 1.0)  # right and wrong refusals that a veto is credited with before any label
 SURE = 1e-9  # log-odds of a verdict without any evidence of how good it is: its side alone
@@ -215,8 +217,8 @@ class Committee:
     ) -> Self:
         """Learn from P labelled pairs.
 
-        With fewer than 10 labels drawn at random nothing is fitted and the first arm plays.
-        InputError where every label names the same side.
+        With fewer than 10 labels drawn at random, or of fewer than 5 groups, nothing is fitted and
+        the first arm plays. InputError where every label names the same side.
 
         Args:
             margins_PK: (P, K) score margins of the pairs; NaN where an arm is missing.
@@ -243,7 +245,8 @@ class Committee:
         category = encode(categories, names, len(label))
         data = labelled_rows(margins[:, self.voters], label, groups, category, weights, random)
         # too few to compare anything: the first arm goes on alone
-        if data.random_P.sum() < FEWEST_LABELS:
+        prompts = len(np.unique(data.group_P[data.random_P]))
+        if data.random_P.sum() < FEWEST_LABELS or prompts < FEWEST_PROMPTS:
             return self
 
         drawn = data.take(data.random_P)

@@ -147,7 +147,11 @@ def early_loss(path_PT: Float, sign_P: Float) -> Float:
 
 
 def _fold_masks(data: LabelledRows, seed: int) -> list[NDArray[np.bool_]]:
-    fold = assign_folds(data.group_P, INNER_FOLDS, seed)
+    group_P = data.group_P
+    if len(np.unique(group_P)) < 2:
+        # Rows of one prompt alone: a row is all that can be held out.
+        group_P = np.arange(len(group_P))
+    fold = assign_folds(group_P, INNER_FOLDS, seed)
     return [fold == f for f in range(INNER_FOLDS) if (fold == f).any() and (fold != f).any()]
 
 

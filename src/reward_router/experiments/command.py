@@ -135,7 +135,11 @@ def _check_place(out: Path, kind: ExperimentKind, request: Request, resume: bool
     """InputError unless ``out`` is free, or holds this very experiment and is to go on."""
     if request.runs is not None and Path(request.runs).is_file():
         raise InputError(f"--runs {request.runs} is a file; give a directory")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    # A write that was killed leaves a `.partial` behind, and nothing else yet.
+    is_free = not out.exists() or (
+        out.is_dir() and all(entry.suffix == ".partial" for entry in out.iterdir())
+    )
+    if is_free:
         return
     marker = out / MARKER
     if not out.is_dir() or not marker.is_file():

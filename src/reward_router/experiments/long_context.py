@@ -1,5 +1,6 @@
 """LASER, table 2 and figure 7: routed best of n on long contexts, without training."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,10 +137,21 @@ def plan(request: Request) -> Plan:
         ),
         columns=[column.name for column in chosen],
         average=len(chosen) > 1,
-        identity={column.name: configuration.dump(column.config) for column in chosen}
-        | {"seeds": seeds},
+        identity=_identity(chosen) | {"seeds": seeds},
         parts=drawn,
     )
+
+
+def _identity(chosen: Sequence[Column]) -> dict[str, Any]:
+    """What the figures depend on: each task's configuration, and the responses of a file."""
+    identity: dict[str, Any] = {}
+    for column in chosen:
+        identity[column.name] = configuration.dump(column.config)
+        path = Path(column.responses or "")
+        if path.is_file():
+            content = path.read_bytes()
+            identity["the file of responses"] = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return identity
 
 
 def _work(column: Column, seeds: int, place: Place) -> Cell:

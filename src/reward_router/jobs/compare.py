@@ -17,7 +17,13 @@ from rich.console import Console
 
 from reward_router.errors import InputError
 from reward_router.facts import tone
-from reward_router.headline import headline_gold, headline_win_rate
+from reward_router.headline import (
+    GOLD_FIGURE,
+    GOLD_SAMPLED,
+    MEASURED,
+    headline_gold,
+    headline_win_rate,
+)
 from reward_router.progress import LiteralTable, minutes, say, show_table
 from reward_router.report import charts, judged, marks, page
 from reward_router.report.curves import CURVES, Curve
@@ -26,6 +32,7 @@ from reward_router.report.gather import Evidence, read_evidence, thin, trailing
 from reward_router.rundir import write_atomically
 
 Json = dict[str, Any]
+GOLD_WORDS = {GOLD_SAMPLED: "under sampling", GOLD_FIGURE: "greedy"}
 
 
 def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
@@ -35,6 +42,8 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
     """
     if len(folders) < 2:
         raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file in it")
     if not out.resolve().parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
 
@@ -76,10 +85,20 @@ def warnings(runs: dict[str, Evidence]) -> list[str]:
     for what, seen in (("held-out prompts", held_out), ("policies", policies)):
         if len(seen) > 1:
             obstacles.append(f"the runs have different {what}: their gold does not compare")
+    kinds = [_kind_of_gold(evidence.summary) for evidence in runs.values()]
+    if len(set(kinds) - {""}) > 1:
+        told = ", ".join(f"{name} {kind or '-'}" for name, kind in zip(runs, kinds, strict=True))
+        obstacles.append(f"gold was measured in two ways ({told}), which do not compare")
     running = [name for name, evidence in runs.items() if evidence.running]
     if running:
         obstacles.append(f"not finished yet: {', '.join(running)}")
     return obstacles
+
+
+def _kind_of_gold(summary: Json) -> str:
+    """How the gold was measured that a run is judged by; empty where there is none."""
+    kinds = [kind for kind in MEASURED if summary.get(kind)]
+    return GOLD_WORDS[kinds[0]] if kinds else ""
 
 
 def _row(e: Evidence) -> Json:

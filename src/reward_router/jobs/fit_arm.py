@@ -21,10 +21,10 @@ from rich.console import Console
 from scipy.optimize import minimize
 
 from reward_router import keyed
-from reward_router.data import load_preferences
+from reward_router.data import PreferenceRecord, load_preferences
 from reward_router.errors import InputError
 from reward_router.offline.text import prompt_text
-from reward_router.progress import LiteralTable, show_table
+from reward_router.progress import LiteralTable, say, show_table
 from reward_router.rewards.kinds.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
 from reward_router.rewards.names import nearest
@@ -35,6 +35,8 @@ from reward_router.types import Float, Int
 RIDGES = (0.01, 0.1, 1.0)
 FOLDS = 5
 LEAST_PROMPTS = 10
+ALL = "all"
+"""The category of pairs that name none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +77,17 @@ def fit_arm(
     of the first source. InputError: no pairs, an unknown category, fewer than ten prompts a head,
     an ``out`` that holds something else.
     """
-    if out.exists() and (
-        not out.is_dir() or any(p.name not in (TENSORS, ABOUT, "CARD.md") for p in out.iterdir())
-    ):
+    # What a killed command left behind may be written over.
+    ours = (TENSORS, ABOUT, "CARD.md")
+    is_free = not out.exists() or (
+        out.is_dir() and all(p.name.removesuffix(".partial") in ours for p in out.iterdir())
+    )
+    if not is_free:
         raise InputError(f"--out {out} holds something else; give a folder of its own")
-    rows = _rows(sources, encoder, seed)
-    every_category = sorted(set(rows.category_P.tolist()))
+    usable, left_out = _usable(sources)
+    if left_out:
+        say(console, f"left out {left_out} pairs: a response is empty, or both are the same")
+    every_category = sorted({record.category or ALL for record in usable})
     wanted = dict(heads) or {Path(sources[0]).name.split(".")[0]: every_category}
     for name, categories in wanted.items():
         for category in categories:
@@ -89,7 +96,10 @@ def fit_arm(
                     f"--head {name}: no pair has the category "
                     f"{category!r}{nearest(category, every_category)}"
                 )
-    fitted = {name: _fit_head(name, rows, categories) for name, categories in wanted.items()}
+        _check_prompts(name, categories, usable)
+    # Encoding is what takes long, so everything that can be wrong was said before it.
+    rows = _rows(usable, encoder, seed)
+    fitted = {name: _fit_head(rows, categories) for name, categories in wanted.items()}
     about = {
         "format": FORMAT,
         "encoder": encoder,
@@ -125,16 +135,37 @@ def parse_heads(texts: Sequence[str]) -> dict[str, list[str]]:
     return heads
 
 
-def _rows(sources: Sequence[str], encoder: str, seed: int) -> FeatureDifferences:
+def _usable(sources: Sequence[str]) -> tuple[list[PreferenceRecord], int]:
+    """The pairs of two different texts, and how many others there are."""
     usable = []
+    left_out = 0
     for source in sources:
         for record in load_preferences(source):
             has_texts = record.chosen.strip() and record.rejected.strip()
             if has_texts and record.chosen != record.rejected:
                 usable.append(record)
+            else:
+                left_out += 1
     if not usable:
-        raise InputError(f"{', '.join(sources)}: no usable preference pair")
+        raise InputError(
+            f"{', '.join(sources)}: no usable preference pair; in {left_out} a response is empty, "
+            "or both are the same"
+        )
+    return usable, left_out
 
+
+def _check_prompts(
+    name: str, categories: Sequence[str], usable: Sequence[PreferenceRecord]
+) -> None:
+    mine = [record for record in usable if (record.category or ALL) in categories]
+    n_prompts = len({prompt_text(record.prompt) for record in mine})
+    if n_prompts < LEAST_PROMPTS:
+        raise InputError(
+            f"head {name!r}: {n_prompts} prompts have pairs; at least {LEAST_PROMPTS} are needed"
+        )
+
+
+def _rows(usable: Sequence[PreferenceRecord], encoder: str, seed: int) -> FeatureDifferences:
     prompts = [prompt_text(record.prompt) for record in usable]
     model = load_encoder(encoder)
     chosen_PF = features(model, prompts, [record.chosen for record in usable])
@@ -158,21 +189,15 @@ def _rows(sources: Sequence[str], encoder: str, seed: int) -> FeatureDifferences
         chosen_PF - rejected_PF,
         np.array([number[prompt] for prompt in prompts]),
         np.array([fold[prompt] for prompt in prompts]),
-        np.array([record.category or "all" for record in usable]),
+        np.array([record.category or ALL for record in usable]),
         np.array(longer_by),
         digest.hexdigest(),
     )
 
 
-def _fit_head(
-    name: str, rows: FeatureDifferences, categories: Sequence[str]
-) -> tuple[Float, dict[str, Any]]:
+def _fit_head(rows: FeatureDifferences, categories: Sequence[str]) -> tuple[Float, dict[str, Any]]:
     mine_P = np.isin(rows.category_P, list(categories))
     n_prompts = len(set(rows.prompt_P[mine_P].tolist()))
-    if n_prompts < LEAST_PROMPTS:
-        raise InputError(
-            f"head {name!r}: {n_prompts} prompts have pairs; at least {LEAST_PROMPTS} are needed"
-        )
     margins = {ridge: _out_of_fold(rows, mine_P, ridge) for ridge in RIDGES}
     # By accuracy on prompts that the head had not seen, and the smaller of equal ones.
     ridge = max(RIDGES, key=lambda r: _by_prompt(margins[r], rows, mine_P)[0])

@@ -24,10 +24,13 @@ from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.evaluate import GoldMeasured
+from reward_router.examples import load_examples
 from reward_router.headline import GOLD_FIGURE, GOLD_SAMPLED
 from reward_router.kinds import is_gold
+from reward_router.manifest import data_digest, dev_set
 from reward_router.progress import LiteralTable, heading, show_table
-from reward_router.rundir import write_atomically
+from reward_router.rewards.identity import weights_identity
+from reward_router.rundir import explained, write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
@@ -38,6 +41,7 @@ LINUCB = (
     "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, "
     "center: true, intercept: 1.0}"
 )
+ON = "measured_on"
 EQUAL_CALLS = "train.batches_per_iteration=20"
 """With one arm a prompt, this makes about as many calls as the committee's eight steps."""
 
@@ -102,6 +106,7 @@ def study(
     if not table:
         raise InputError(f"--only {only!r} matches none of {', '.join(every_variant)}")
 
+    _keep_settings(settings, out)
     # Seed by seed, so that a study that is interrupted has every variant.
     jobs = [(name, seed) for seed, name in itertools.product(range(seeds), table)]
     number, parts = part
@@ -110,16 +115,30 @@ def study(
     return tabulate_gold(out, console)
 
 
+def _keep_settings(settings: Sequence[str], out: Path) -> None:
+    """Note the settings that all runs of ``out`` share; InputError where it has others.
+
+    Runs of other settings are another study: one table of both would compare what does not compare.
+    """
+    kept = out / "settings.json"
+    if kept.is_file():
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        if sorted(before) != sorted(settings):
+            there = " ".join(f"--set {setting}" for setting in before) or "no --set"
+            raise InputError(f"--out {out} holds a study with {there}; give another --out")
+        return
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, dumps(list(settings)) + "\n")
+
+
 def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) -> None:
     config = configuration.load(None, "study", settings)
     folder = out / folder_name(name) / f"seed-{config.seed}"
     # Finished in an earlier call of the same command.
-    if (folder / "summary.json").is_file():
-        return
-
-    heading(console, f"{name}, seed {config.seed}")
-    before = out / "before.json"
-    train_and_share(config, folder, before, console)
+    if not (folder / "summary.json").is_file():
+        heading(console, f"{name}, seed {config.seed}")
+        train_and_share(config, folder, out / "before.json", console)
     # Last, so that the table counts no run that was cut.
     marker = dumps({"variant": name, "seed": config.seed})
     write_atomically(folder / "variant.json", marker)
@@ -133,7 +152,8 @@ def train_and_share(config: Config, folder: Path, before: Path, console: Console
     from reward_router.run import train
 
     resume = (folder / "config.yaml").is_file()
-    known = _before(before)
+    measured_on = _measured_on(config)
+    known = _before(before, measured_on)
     summary = train(config, folder, resume=resume, console=console, before=known)
 
     # Kinds of gold that nobody had measured yet are kept for the runs that follow.
@@ -142,7 +162,7 @@ def train_and_share(config: Config, folder: Path, before: Path, console: Console
     if new_kinds:
         first = {kind: rows["before"] for kind, rows in gold_rows.items()}
         model = summary["manifest"]["model"]
-        write_atomically(before, dumps({**first, "model": model}))
+        write_atomically(before, dumps({**first, "model": model, ON: measured_on}))
     return summary
 
 
@@ -171,12 +191,25 @@ def folder_name(variant: str) -> str:
     return f"{name.strip('.')[:40]}-{digest}"
 
 
-def _before(path: Path) -> dict[str, GoldMeasured] | None:
-    """What an earlier run measured of the base model, by kind of gold."""
+def _measured_on(config: Config) -> dict[str, str | None]:
+    """What gold before training depends on beside the options: prompts and weights."""
+    held_out = dev_set(config)
+    prompts = None if held_out is None else data_digest(load_examples(held_out))
+    return {"held_out": prompts, "policy": weights_identity(config.policy.model)}
+
+
+def _before(path: Path, measured_on: Mapping[str, Any]) -> dict[str, GoldMeasured] | None:
+    """What an earlier run measured of the base model, by kind of gold.
+
+    None where nothing was, or it was measured on other prompts or weights.
+    """
     if not path.is_file():
         return None
     kinds = json.loads(path.read_text(encoding="utf-8"))
-    return {kind: GoldMeasured(**rows) for kind, rows in kinds.items() if kind != "model"}
+    # Files of earlier versions do not say it.
+    if kinds.get(ON, measured_on) != measured_on:
+        return None
+    return {kind: GoldMeasured(**rows) for kind, rows in kinds.items() if kind not in ("model", ON)}
 
 
 def tabulate_gold(out: Path, console: Console) -> dict[str, Any]:

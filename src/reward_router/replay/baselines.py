@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.committee import PRICE, Committee
+from reward_router.committee.committee import FEWEST_LABELS
 from reward_router.committee.fit import FitShape, fit_plan
 from reward_router.committee.labelled import LabelledRows, labelled_rows
 from reward_router.committee.plan import CommitteePlan
@@ -266,6 +267,9 @@ def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> 
     train_P = split.fit_P
     cost_K = np.maximum(records.price_PK.mean(axis=0), _CHEAPEST)
     judge = Committee(cost_K, price, **options)
+    # So few teach it nothing, and one alone would be a label for one side.
+    if len(train_P) < FEWEST_LABELS:
+        return judge
 
     margins_TK, label_T = _turned(split)
     codes = records.category_P[train_P]

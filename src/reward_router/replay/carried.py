@@ -102,8 +102,8 @@ def carried_over_sources(results: Sequence[Json]) -> Json:
     """{method: {mean, worst, worst_source, better, accuracy, calls}} over the sources.
 
     ``mean`` and ``worst`` are gains over the best single arm of the training sources, ``better``
-    the number of sources with a gain. The yardstick is `best_train` where it was run, since the
-    best arm in hindsight of a source that nobody saw is not to be had.
+    the number of sources with a gain. The yardstick is `best_train` where it was run, else that arm
+    alone: the best arm in hindsight of a source that nobody saw is not to be had.
     """
     methods = [
         m
@@ -128,7 +128,7 @@ def carried_over_sources(results: Sequence[Json]) -> Json:
 
 def _gain(result: Json, method: str) -> float:
     routers = result["routers"]
-    yardstick = routers.get("best_train", routers[result["best_single"]])
+    yardstick = routers.get("best_train", routers[result["best_of_training"]])
     return float(routers[method]["accuracy"] - yardstick["accuracy"])
 
 
@@ -138,8 +138,10 @@ def _judged(
     judged = narrow(parts.judged)
     narrowed = Parts(parts.train_P, parts.test_P, judged, parts.goes_on, parts.shared)
     result = evaluate_methods(records, settings, narrowed)
+    best = int(records.correct_PK[parts.train_P].mean(axis=0).argmax())
     return result | {
         "trained_on": trained_on,
+        "best_of_training": records.arms[best],
         "training_rows": len(parts.train_P),
         "shared_rows": parts.shared,
     }

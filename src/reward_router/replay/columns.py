@@ -99,7 +99,7 @@ class Columns:
             return self.broken(where, f"label {row.get('label')!r}, allowed: a, b")
         cells = _cells(fields)
         if not cells:
-            return self.broken(where, "neither scores nor verdicts")
+            return self.broken(where, f"neither scores nor verdicts{_near_names(row)}")
         prices = _prices(fields["cost"], cells)
         if isinstance(prices, str):
             return self.broken(where, prices)
@@ -285,6 +285,15 @@ def collect(
         else:
             columns.broken(where, row if isinstance(row, str) else "not an object")
     return columns.finish()
+
+
+def _near_names(row: Mapping[str, Any]) -> str:
+    """What to call columns whose names are nearly those of scores; '' where there are none."""
+    for name in row:
+        arm = str(name).removesuffix("_chosen")
+        if arm != str(name) and f"{arm}_rejected" in row:
+            return f" (call {arm}_chosen and {arm}_rejected {arm}:a and {arm}:b)"
+    return ""
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

@@ -30,7 +30,7 @@ from reward_router.replay.lengths import lengths
 from reward_router.replay.methods import Conditions, MethodPlan
 from reward_router.replay.offline_stage import from_artifact
 from reward_router.replay.price_curve import price_curve
-from reward_router.replay.promise_curve import FEWEST_ROWS, promise_curve
+from reward_router.replay.promise_curve import FEWEST_PROMPTS, FEWEST_ROWS, promise_curve
 from reward_router.replay.protocols import MethodScores, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
 from reward_router.replay.verdict import file_verdict
@@ -42,6 +42,7 @@ Done = tuple[str, Run] | dict[str, MethodScores]
 POOL_ROWS = 100_000  # a longer file is not copied to worker processes
 POOL_JOBS = 12  # fewer jobs are done before a worker process has started
 _REPEATS = 3
+_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,15 @@ def evaluate_methods(
     result["lengths"] = lengths(judged)
     if any(p.kind == "committee" for p in plans):
         result["price_curve"] = price_curve(records, contexts, conditions.folds, parts=parts)
-        if len(records) >= FEWEST_ROWS:
+        if _can_promise(records, parts):
             result["promise_curve"] = promise_curve(records, contexts, conditions.folds, parts)
     return result
+
+
+def _can_promise(records: Records, parts: Parts | None) -> bool:
+    """Whether there are rows enough to learn from, and to certify a promise with."""
+    group_T = records.group_P if parts is None else records.group_P[parts.train_P]
+    return len(group_T) >= FEWEST_ROWS and len(np.unique(group_T)) >= FEWEST_PROMPTS
 
 
 def _pairs(plans: Sequence[MethodPlan], records: Records, features: str) -> RowContexts | None:
@@ -352,8 +359,11 @@ def _over_time(runs: Sequence[Run]) -> Json:
 
 
 def _difference(point: float, own_R: Float, other: tuple[float, Float]) -> Json:
-    low, high = percentile_interval(own_R - other[1])
-    return {"diff": point - other[0], "ci95": (low, high), "inside": bool(low <= 0 <= high)}
+    # Sums in another order differ in the last bits, which is no difference.
+    difference_R = np.round(own_R - other[1], _DIGITS)
+    low, high = percentile_interval(difference_R)
+    difference = round(point - other[0], _DIGITS)
+    return {"diff": difference, "ci95": (low, high), "inside": bool(low <= 0 <= high)}
 
 
 def _missing(records: Records) -> dict[str, float]:

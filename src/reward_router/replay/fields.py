@@ -107,7 +107,7 @@ def _sides(
     if label_column is None and "label" not in row and columns is None and has_roles:
         responses = row[names["chosen"]], row[names["rejected"]]
     elif label_column is None:
-        if isinstance(row.get("label"), bool) or row.get("label") is None:
+        if row.get("label") is None:
             raise Unreadable(f"label {row.get('label')!r}, allowed: {labels.ALLOWED}")
         label_column = "label"
     first, second = (
@@ -128,6 +128,8 @@ def _sides(
 
 
 def _label(value: Any, column: str) -> labels.Side | float:
+    if isinstance(value, bool):
+        raise Unreadable(f"{column} {value} does not say which response is better; write a or b")
     try:
         return labels.read_label(value)
     except ValueError:
@@ -208,6 +210,8 @@ def _by_arm(value: Any, what: str) -> Json:
     if cells is None:
         return {}
     if isinstance(cells, Mapping):
+        if any(not str(arm).strip() for arm in cells):
+            raise Unreadable(f"{what} have an arm without a name")
         return {str(arm): cell for arm, cell in cells.items()}
 
     if isinstance(cells, list | tuple) and cells:

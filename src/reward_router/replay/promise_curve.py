@@ -21,6 +21,8 @@ from reward_router.types import Float
 
 MAX_ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2)
 FEWEST_ROWS = 40
+FEWEST_PROMPTS = 10
+"""Of a file: folds and what certifies are whole prompts, and some must be left to fit on."""
 
 
 def promise_curve(

@@ -195,7 +195,9 @@ def _first_seen(unit_V: Int) -> Int:
 def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int) -> Run:
     """A run's account from the probabilities at each row and the order of the rows."""
     # The expectation over the run's own probabilities, not of the one draw it learned from.
-    accuracy_P = np.einsum("pk,pk->p", probs_PK, records.correct_PK)
+    credit_P = np.einsum("pk,pk->p", probs_PK, records.correct_PK)
+    # Single precision sums to 1 within 1e-7 only, which would be a gain where all arms are alike.
+    accuracy_P = credit_P / probs_PK.sum(axis=1, dtype=np.float64)
     price = float(np.einsum("pk,pk->", probs_PK, records.price_PK)) / len(records)
     # Calls that the payoff costs are of no particular arm: they are priced at the mean.
     extra = extra_calls * float(records.price_PK.mean())

@@ -129,8 +129,10 @@ class Records:
         if self.source_P is not None:
             tags["source"] = (self.source_P, self.sources)
         if column not in tags or tags[column][1] == (NO_VALUE,):
+            there = [name for name, (_, values) in tags.items() if values != (NO_VALUE,)]
+            allowed = ", ".join(there) or "none, for no row has a category or a source"
             raise InputError(
-                f"{self.name}: no row has a column {column!r}, allowed here: {', '.join(tags)}"
+                f"{self.name}: no row has a column {column!r}, allowed here: {allowed}"
             )
         return tags[column]
 

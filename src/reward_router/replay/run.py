@@ -217,6 +217,8 @@ def replay(  # noqa: PLR0913 - one argument for each option of the command, pass
     for out in (json_out, report_out):
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist")
+        if out is not None and out.is_dir():
+            raise InputError(f"{out} is a folder; name a file in it")
 
     pays = feedback.parse_feedback(payoff)
     settings = ReplaySettings(routers or None, features, pays, seeds, folds, by, workers)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from reward_router.progress import LiteralTable, literal, say, show_table
-from reward_router.replay.verdict import next_commands, next_lead
+from reward_router.replay.verdict import next_commands, next_lead, signed
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
@@ -90,7 +90,7 @@ _COLUMNS: dict[str, Callable[[Json], str]] = {
 def _gain(difference: Json) -> str:
     low, high = difference["ci95"]
     inside = " inside" if difference["inside"] else ""
-    return f"{100 * difference['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]{inside}"
+    return f"{signed(difference['diff']):>5} [{signed(low)} {signed(high)}]{inside}"
 
 
 def _main_table(result: Json, width: int) -> LiteralTable:
@@ -162,8 +162,8 @@ def show_sources(result: Json, console: Console) -> None:
     cells = {
         "accuracy": [_percent(e["accuracy"]) for e in entries],
         "calls": [f"{e['calls']:.2f}" for e in entries],
-        "gain": [f"{100 * e['mean']:+.1f}" for e in entries],
-        "worst": [f"{100 * e['worst']:+.1f}" for e in entries],
+        "gain": [signed(e["mean"]) for e in entries],
+        "worst": [signed(e["worst"]) for e in entries],
         "on": [middle(e["worst_source"], 24) for e in entries],
         "above 0": [f"{e['better']} of {n_sources}" for e in entries],
     }

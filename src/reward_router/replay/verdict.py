@@ -121,12 +121,27 @@ def _tied(result: Json) -> list[str]:
 
 def _cautions(result: Json, action: str, method: str) -> list[str]:
     cautions = []
-    if result["prompts"] < 200:
+    if result["prompts"] == 1:
+        cautions.append("all rows are of one prompt: no interval can be told")
+    elif result["prompts"] < 200:
         cautions.append(f"only {result['prompts']} prompts: differences of a few points are noise")
+    wrong = [arm for arm in result["arms"] if result["routers"][arm]["ci95"][1] < 0.5]
+    if 2 * len(wrong) > len(result["arms"]):
+        cautions.append(
+            f"{len(wrong)} of {len(result['arms'])} arms are wrong more often than right: "
+            "see whether the labels name the better response, and not the other one "
+            "(of the numbers 0 and 1, 0 is response_a)"
+        )
     if action == "committee" and method.startswith("stacking"):
         cautions.append(
             "stacking can fit what is peculiar to one benchmark: "
             "measured on folds of this file only, so try it on another source first"
+        )
+    taken = [arm for arm in result["arms"] if arm in router_names()]
+    if taken:
+        cautions.append(
+            f"{_list(taken)}: an arm has the name of a method, which is not in the table then; "
+            "rename the arm to compare with the method"
         )
     if result["missing"] and max(result["missing"].values()) > 0.05:
         cautions.append(
@@ -215,7 +230,17 @@ def next_lead(result: Json) -> str:
 
 def accuracy_points(x: float) -> str:
     """A difference of accuracies in percentage points, signed."""
-    return f"{100 * x:+.1f} pp"
+    return f"{signed(x)} pp"
+
+
+def signed(x: float) -> str:
+    """The same without its unit; what rounds to nothing is +0.0, not -0.0.
+
+    >>> signed(0.0123), signed(-0.0001)
+    ('+1.2', '+0.0')
+    """
+    # Adding 0.0 takes the sign from a negative zero.
+    return f"{round(100 * x, 1) + 0.0:+.1f}"
 
 
 def accuracy_percent(x: float) -> str:
@@ -240,7 +265,9 @@ def _words(conclusion: Json, result: Json) -> list[str]:
 def at_most(conclusion: Json, result: Json) -> float:
     """What always picking an arm that is right would gain: the oracle's, where it was listed."""
     bound = result["routers"].get("oracle")
-    return float(bound["vs_best_single"]["diff"] if bound else conclusion["headroom"])
+    # An arm may be called so, and is no bound.
+    is_bound = bound is not None and bound["kind"] == "bound"
+    return float(bound["vs_best_single"]["diff"] if is_bound else conclusion["headroom"])
 
 
 def standing(conclusion: Json, result: Json) -> list[str]:
@@ -251,10 +278,10 @@ def standing(conclusion: Json, result: Json) -> list[str]:
     ]
     if _committee_instead(result, conclusion["method"]):
         entry = result["routers"]["committee"]
-        low, high = (100 * end for end in entry["vs_best_single"]["ci95"])
+        low, high = entry["vs_best_single"]["ci95"]
         sentences.append(
             "The committee, which a training run can ask, stands at "
-            f"{accuracy_points(entry['vs_best_single']['diff'])} [{low:+.1f}, {high:+.1f}] "
+            f"{accuracy_points(entry['vs_best_single']['diff'])} [{signed(low)}, {signed(high)}] "
             f"at {entry['calls_per_row']:.3g} calls a row."
         )
     if conclusion["tied_arms"]:
@@ -300,7 +327,7 @@ def _now(what: str, conclusion: Json, label: str | None, result: Json) -> str:
     if difference == low == high == 0:
         method = _marked(conclusion, label)
         return f"Asking {what}, the method {method} takes {result['best_single']} everywhere."
-    ci95 = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+    ci95 = f"[{signed(low)}, {signed(high)}]"
     shown = ", so no gain is shown" if low <= 0 else ""
     calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "several arms" else ""
     return f"{subject}: {accuracy_points(difference)} {ci95}{calls}{shown}."

@@ -208,6 +208,11 @@ def load_encoder(
     """A frozen sentence encoder (``sentence_transformers``), from safetensors only."""
     from sentence_transformers import SentenceTransformer
 
+    if name == TINY:
+        raise InputError(
+            f"model {name!r} is a language model and no sentence encoder; "
+            f"allowed: {MINILM}, a local directory with safetensors, or a Hub name"
+        )
     where = torch_device(device)
     options = {"use_safetensors": True, "dtype": torch_dtype(dtype, where)}
     path = resolve_model(name)

@@ -61,8 +61,8 @@ class Adaptive:
             the arm of the best mean; None: any.
 
     ``probs`` O(K) while contexts are not believed, else as `LinearThompson`; ``update`` O(D) a row
-    plus O(D^2) amortised; at payoffs 8, 12, 18, 27, 41, ... (a doubling from 512 on) variances are learned
-    in O(K D^2 min(rows, D)).
+    plus O(D^2) amortised; at payoffs 8, 12, 18, 27, 41, ... (a doubling from 512 on) variances are
+    learned in O(K D^2 min(rows, D)).
 
     >>> router = Adaptive(2, 1)
     >>> router.update(np.ones((2, 1)), np.array([0, 1]), np.array([0.0, 1.0]))

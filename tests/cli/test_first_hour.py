@@ -83,6 +83,19 @@ def test_init_writes_a_configuration_that_is_valid_and_filled_in(tmp_path: Path)
         init.write_config(out, "x", force=False)
 
 
+@pytest.mark.parametrize(("prompt", "answer"), [("question", "answer"), ("problem", "solution")])
+def test_init_finds_columns_under_other_names(tmp_path: Path, prompt: str, answer: str) -> None:
+    data = tmp_path / "mine.jsonl"
+    rows = [{prompt: f"What is {i} + 1?", answer: str(i + 1)} for i in range(20)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "my.yaml"
+    invoke("init", "--data", data, *ARMS, "--policy", "tiny", "--out", out)
+    section = configuration.load(str(out)).data
+    found = init.load_prompts(section.source, columns=section.columns)
+    assert [record.answer for record in found] == [row[answer] for row in rows]
+    assert section.answer_kind == "number"
+
+
 def test_held_out_prompts_are_in_no_training_batch(tmp_path: Path) -> None:
     from reward_router.examples import load_examples
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from reward_router import config as configuration
-from reward_router.data import load_prompts
+from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED_TASKS
 from reward_router.grading import grade
@@ -32,6 +32,10 @@ FEW = 10
 WIDE = 100
 """Columns of a comment."""
 KINDS = ("number", "yes_no", "letter", "math")
+PROMPT_COLUMNS = ("question", "problem", "query")
+ANSWER_COLUMNS = ("solution", "final_answer", "target", "ground_truth")
+"""Columns that other data sets call prompt and answer, tried in this order where ours are not
+there."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,22 @@ class Found:
         prompts: how many of its first rows are prompts.
         answer_kind: how their answers can be compared; None: there are no answers.
         categories: of these rows.
+        answers: how many of these rows have an answer.
+        columns: our names and the data's, where they differ.
     """
 
     prompts: int
     answer_kind: str | None
     categories: list[str] = field(default_factory=list)
     answers: int = 0
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 def look(source: str) -> Found:
     """Read the first rows of a data file. InputError where no prompt can be read from it."""
     if source == EMBEDDED_TASKS:
         return Found(0, None)
-    records = load_prompts(source, limit=LOOKED_AT)
+    records, columns = _first_rows(source)
     if not records:
         raise InputError(f"--data {source}: no prompt can be read from it")
 
@@ -64,7 +71,40 @@ def look(source: str) -> Found:
     needed = min(FEW, max(1, len(records) / 2))
     kind = answer_kind(answers) if len(answers) >= needed else None
     categories = sorted({record.category for record in records} - {""})
-    return Found(len(records), kind, categories, len(answers))
+    return Found(len(records), kind, categories, len(answers), columns)
+
+
+def _first_rows(source: str) -> tuple[list[PromptRecord], dict[str, str]]:
+    """The first rows, and the names of their columns where these are not ours."""
+    columns: dict[str, str] = {}
+    try:
+        records = load_prompts(source, limit=LOOKED_AT)
+    except InputError as error:
+        if "column 'prompt' does not exist" not in str(error):
+            raise
+        renamed = _read_as("prompt", PROMPT_COLUMNS, source, columns)
+        if renamed is None:
+            raise
+        records, columns = renamed
+
+    if not any(record.answer is not None for record in records):
+        renamed = _read_as("answer", ANSWER_COLUMNS, source, columns)
+        if renamed is not None:
+            return renamed
+    return records, columns
+
+
+def _read_as(
+    ours: str, theirs: Sequence[str], source: str, columns: dict[str, str]
+) -> tuple[list[PromptRecord], dict[str, str]] | None:
+    """The rows with the first column of ``theirs`` that can be read as ``ours``; None: none can."""
+    for name in theirs:
+        renamed = {**columns, ours: name}
+        try:
+            return load_prompts(source, limit=LOOKED_AT, columns=renamed), renamed
+        except InputError:
+            continue
+    return None
 
 
 def answer_kind(answers: Sequence[str]) -> str:
@@ -214,6 +254,8 @@ def _tree(
             "two or more, or none for the packaged ones"
         )
     section: dict[str, Any] = {"source": data}
+    if found.columns:
+        section["columns"] = dict(found.columns)
     if found.answer_kind:
         section["answer_kind"] = found.answer_kind
     tree: dict[str, Any] = {"data": section, "policy": {"model": policy or "smollm2-135m-instruct"}}
@@ -305,10 +347,12 @@ def _data_comment(tree: dict[str, Any], found: Found) -> str:
         if found.answer_kind
         else "no answers, so no gold"
     )
-    return (
-        f"Your prompts: {kinds}; {answers}. Other column names: columns: "
-        f"{{prompt: question, answer: solution}}."
+    names = (
+        ""
+        if found.columns
+        else " Other column names: columns: {prompt: question, answer: solution}."
     )
+    return f"Your prompts: {kinds}; {answers}.{names}"
 
 
 def write_config(out: Path, text: str, force: bool) -> Path:

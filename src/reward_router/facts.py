@@ -166,13 +166,16 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
         and abs(after - before) >= MOVED
         and (after > before) == better
     ):
+        # Answers that end can be right where they were cut before, but no more of them than that.
+        gained = row.get("diff") or 0.0
+        part = "in part that " if better and after - before < gained / 2 else ""
         fewer = "more" if better else "fewer"
         advice = (
             "" if better else " (a larger policy.max_new_tokens, or a shorter training, would tell)"
         )
         found.append(
-            f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, "
-            f"{_whole(after)} after{advice}"
+            f"{part}{fewer} answers end by themselves within the token limit: "
+            f"{_whole(before)} before, {_whole(after)} after{advice}"
         )
     if words is not None and not better and min(words) > 0:
         ratio = words[1] / words[0]

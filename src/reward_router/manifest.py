@@ -10,6 +10,7 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from reward_router import config as configuration
@@ -114,7 +115,12 @@ def prior_digest(config: Config) -> str | None:
         return None
     if not tensors.is_file():
         return None
-    with tensors.open("rb") as file:
+    return file_digest(tensors)
+
+
+def file_digest(path: Path) -> str:
+    """The hash of a file's bytes, which are read in pieces."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

@@ -389,6 +389,21 @@ def write_atomically(path: Path, text: str) -> None:
         partial.replace(path)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in; what is there already stays. Errors of `explained`."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_folder(path: Path, named: str = "") -> None:
+    """InputError where a folder stands in the place of a file to write.
+
+    ``named``: what the message calls the path after, such as ``--out``.
+    """
+    if path.is_dir():
+        raise InputError(f"{named} {path} is a folder; name a file in it".lstrip())
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """RunError that names the file and what to do, where the block cannot write it.

@@ -38,7 +38,7 @@ from reward_router.online import online_prior
 from reward_router.progress import bar, plain_console, say, show_table, visible
 from reward_router.rewards.spec import needs_gold
 from reward_router.routers.trusted import TrustedThompson
-from reward_router.rundir import explained, write_atomically
+from reward_router.rundir import make_folder, refuse_folder, write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
@@ -113,12 +113,11 @@ def bestofn(  # noqa: PLR0913 (the options of the command)
     _check(config, files)
     folder = out.with_name(out.name.removesuffix(".jsonl") + ".kept")
     for file in (out, json_out):
-        if file is not None and file.is_dir():
-            raise InputError(f"{file} is a folder; name a file in it")
+        if file is not None:
+            refuse_folder(file)
     # Made now, so that a place which cannot be written is said before anything is scored.
     for place in (folder, *([json_out.parent] if json_out else [])):
-        with explained(place):
-            place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
     with bar(console, TextColumn("{task.description}", style="bold", markup=False)) as progress:
         work = _Work(config, folder, console, progress, progress.add_task("reading", total=None))
         work.load(files, run, limit)

@@ -226,8 +226,9 @@ class _Samples:
     def get(self, items: Sequence[Item]) -> list[list[Response]] | None:
         ids = tuple(item.id for item in items)
         # Nothing is noted in lines of earlier versions, which are taken as they are.
-        made_of = self._made_of.get(ids) or self._digest(items)
-        return self._groups.get(ids) if made_of == self._digest(items) else None
+        made_of = self._made_of.get(ids)
+        is_other = bool(made_of) and made_of != self._digest(items)
+        return None if is_other else self._groups.get(ids)
 
     def add(self, items: Sequence[Item], groups: Sequence[Sequence[Response]]) -> None:
         entry = {

@@ -33,7 +33,7 @@ from reward_router.experiments.results import Cell, Results, tabulate
 from reward_router.jobs.study import folder_name
 from reward_router.kinds import nearest
 from reward_router.progress import LiteralTable, plain_console, say, show_table
-from reward_router.rundir import explained, write_atomically
+from reward_router.rundir import make_folder, write_atomically
 from reward_router.strict_json import dumps, finite
 
 SCHEMA = 1
@@ -172,8 +172,7 @@ def _begin(out: Path, kind: ExperimentKind, request: Request, plan: Plan) -> Non
                 "put it back, or give another --out"
             )
         return
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     asked = {**_asked(kind, request), "data": identity}
     write_atomically(marker, dumps(asked, indent=2) + "\n")
 
@@ -199,8 +198,7 @@ def _run_one(job: Job, place: Place, count: str) -> None:
         return
     if any(not (_folder(place.shared, name, seed) / CELL).is_file() for name in job.needs):
         return
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with claimed(folder / "lock") as is_mine:
         # Another process may have finished it since.
         if not is_mine or (folder / CELL).is_file():

@@ -1,6 +1,5 @@
 """LASER, table 2 and figure 7: routed best of n on long contexts, without training."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from reward_router.experiments.kind import (
 )
 from reward_router.experiments.recorded import refuse
 from reward_router.experiments.results import Cell, Results
+from reward_router.manifest import file_digest
 from reward_router.report.page import interval, points
 
 SEEDS = 5
@@ -149,8 +149,7 @@ def _identity(chosen: Sequence[Column]) -> dict[str, Any]:
         identity[column.name] = configuration.dump(column.config)
         path = Path(column.responses or "")
         if path.is_file():
-            content = path.read_bytes()
-            identity["the file of responses"] = hashlib.blake2b(content, digest_size=16).hexdigest()
+            identity["the file of responses"] = file_digest(path)
     return identity
 
 

@@ -22,7 +22,7 @@ from reward_router.experiments.kind import Place
 from reward_router.jobs.study import train_and_share
 from reward_router.manifest import manifest
 from reward_router.progress import say
-from reward_router.rundir import explained
+from reward_router.rundir import make_folder
 from reward_router.strict_json import dumps
 
 
@@ -40,8 +40,7 @@ def run_once(config: Config, place: Place) -> tuple[Path, dict[str, Any]]:
     waited for. RunError where a finished run was made of other prompts, weights or code.
     """
     folder = run_folder(config, place)
-    with explained(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with claimed(folder.with_name(f"{folder.name}.lock"), wait=True):
         summary = _finished(folder)
         if summary is not None:

@@ -29,7 +29,7 @@ from reward_router.report import charts, judged, marks, page
 from reward_router.report.curves import CURVES, Curve
 from reward_router.report.frame import THIRD, colour, cut
 from reward_router.report.gather import Evidence, read_evidence, thin, trailing
-from reward_router.rundir import write_atomically
+from reward_router.rundir import refuse_folder, write_atomically
 
 Json = dict[str, Any]
 GOLD_WORDS = {GOLD_SAMPLED: "under sampling", GOLD_FIGURE: "greedy"}
@@ -42,8 +42,7 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
     """
     if len(folders) < 2:
         raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file in it")
+    refuse_folder(out, "--out")
     if not out.resolve().parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
 

@@ -24,7 +24,7 @@ from reward_router.examples import Example, load_examples, taken_in_turn
 from reward_router.policy import Policy
 from reward_router.progress import bar, say
 from reward_router.responses import finished
-from reward_router.rundir import explained, write_atomically
+from reward_router.rundir import make_folder, refuse_folder, write_atomically
 from reward_router.strict_json import dumps
 
 CHUNK = 16
@@ -45,8 +45,7 @@ def gold_pairs(
     ``pairs.truncated: keep``, for no arm decides about them in a run. InputError where no prompt
     has gold, or no prompt got a right and a wrong answer.
     """
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file in it")
+    refuse_folder(out, "--out")
     judged = [e for e in load_examples(config.data) if e.verify]
     if not judged:
         raise InputError(
@@ -54,8 +53,7 @@ def gold_pairs(
             "data.answer_kind and an answer column"
         )
     # Before anything is sampled, so that a place which cannot be written costs nothing.
-    with explained(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     policy = Policy(config.policy, config.train, config.seed)
     n = config.policy.n_responses
     examples = taken_in_turn(

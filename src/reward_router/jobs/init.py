@@ -18,11 +18,12 @@ from typing import Any
 import yaml
 
 from reward_router import config as configuration
-from reward_router.data import PromptRecord, load_prompts
+from reward_router.data import load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED_TASKS
 from reward_router.grading import grade
 from reward_router.preflight import at_hand, model_config
+from reward_router.reading import Broken, read_rows
 from reward_router.rundir import write_atomically
 
 LOOKED_AT = 200
@@ -32,10 +33,11 @@ FEW = 10
 WIDE = 100
 """Columns of a comment."""
 KINDS = ("number", "yes_no", "letter", "math")
-PROMPT_COLUMNS = ("question", "problem", "query")
-ANSWER_COLUMNS = ("solution", "final_answer", "target", "ground_truth")
-"""Columns that other data sets call prompt and answer, tried in this order where ours are not
-there."""
+OTHER_NAMES = {
+    "prompt": ("question", "problem", "query"),
+    "answer": ("solution", "final_answer", "target", "ground_truth"),
+}
+"""What other data sets call our columns, tried in this order where ours is not there."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def look(source: str) -> Found:
     """Read the first rows of a data file. InputError where no prompt can be read from it."""
     if source == EMBEDDED_TASKS:
         return Found(0, None)
-    records, columns = _first_rows(source)
+    columns = _renamed(source)
+    records = load_prompts(source, limit=LOOKED_AT, columns=columns)
     if not records:
         raise InputError(f"--data {source}: no prompt can be read from it")
 
@@ -74,37 +77,16 @@ def look(source: str) -> Found:
     return Found(len(records), kind, categories, len(answers), columns)
 
 
-def _first_rows(source: str) -> tuple[list[PromptRecord], dict[str, str]]:
-    """The first rows, and the names of their columns where these are not ours."""
-    columns: dict[str, str] = {}
-    try:
-        records = load_prompts(source, limit=LOOKED_AT)
-    except InputError as error:
-        if "column 'prompt' does not exist" not in str(error):
-            raise
-        renamed = _read_as("prompt", PROMPT_COLUMNS, source, columns)
-        if renamed is None:
-            raise
-        records, columns = renamed
-
-    if not any(record.answer is not None for record in records):
-        renamed = _read_as("answer", ANSWER_COLUMNS, source, columns)
-        if renamed is not None:
-            return renamed
-    return records, columns
-
-
-def _read_as(
-    ours: str, theirs: Sequence[str], source: str, columns: dict[str, str]
-) -> tuple[list[PromptRecord], dict[str, str]] | None:
-    """The rows with the first column of ``theirs`` that can be read as ``ours``; None: none can."""
-    for name in theirs:
-        renamed = {**columns, ours: name}
-        try:
-            return load_prompts(source, limit=LOOKED_AT, columns=renamed), renamed
-        except InputError:
-            continue
-    return None
+def _renamed(source: str) -> dict[str, str]:
+    """Our names and the data's, for the columns of the first row that have another name there."""
+    readable = (row for _, row in read_rows(source) if not isinstance(row, Broken))
+    there = next(readable, {})
+    columns = {}
+    for ours, theirs in OTHER_NAMES.items():
+        found = [name for name in theirs if name in there]
+        if ours not in there and found:
+            columns[ours] = found[0]
+    return columns
 
 
 def answer_kind(answers: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from reward_router.kinds import is_gold
 from reward_router.manifest import data_digest, dev_set
 from reward_router.progress import LiteralTable, heading, show_table
 from reward_router.rewards.identity import weights_identity
-from reward_router.rundir import explained, write_atomically
+from reward_router.rundir import make_folder, write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
@@ -59,8 +59,7 @@ def variants(config: Config) -> dict[str, list[str]]:
             "arms=[{name: random, kind: python, path: 'reward_router.rewards.chance:Chance'}]",
             "router={name: fixed, arm: random}",
         ],
-        # Without a prior there is something to explore for.
-        "no prior": ["router.prior=none", "router.width=1"],
+        "no prior": ["router.prior=none"],
         "default, Thompson's width": ["router.width=1"],
         "linucb": [LINUCB],
         "ensemble": ["router={name: uniform, mode: ensemble}"],
@@ -127,8 +126,7 @@ def _keep_settings(settings: Sequence[str], out: Path) -> None:
             there = " ".join(f"--set {setting}" for setting in before) or "no --set"
             raise InputError(f"--out {out} holds a study with {there}; give another --out")
         return
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_atomically(kept, dumps(list(settings)) + "\n")
 
 

@@ -21,6 +21,7 @@ from reward_router.replay.ledger_rows import ledger_rows
 from reward_router.replay.offline_stage import NothingToLearn
 from reward_router.replay.records import Records
 from reward_router.replay.table import show_file, show_sources, show_values
+from reward_router.rundir import refuse_folder
 from reward_router.strict_json import dumps
 
 SCHEMA = 1
@@ -215,10 +216,11 @@ def replay(  # noqa: PLR0913 - one argument for each option of the command, pass
         raise InputError(f"--seeds {seeds} --folds {folds}; allowed: seeds >= 1, folds >= 2")
     # Said now and not after hours.
     for out in (json_out, report_out):
-        if out is not None and not out.parent.is_dir():
+        if out is None:
+            continue
+        if not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist")
-        if out is not None and out.is_dir():
-            raise InputError(f"{out} is a folder; name a file in it")
+        refuse_folder(out)
 
     pays = feedback.parse_feedback(payoff)
     settings = ReplaySettings(routers or None, features, pays, seeds, folds, by, workers)
